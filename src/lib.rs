@@ -1,0 +1,14 @@
+//! Pesi runs open-weight language models on WebGPU, inside a web page or natively.
+//!
+//! Data flows one way through the modules, in this order: [`source`] reads bytes, [`checkpoint`]
+//! finds tensors in them, [`config`] says what model they make, [`weights`] packs them the way the
+//! GPU reads them, [`model`] writes the computation as a plan of [`ops`], which `gpu` and [`cpu`]
+//! carry out, [`sampler`] turns logits into tokens, [`session`] runs the whole over time,
+//! [`tokenizer`] and [`chat`] translate to and from text.
+
+pub mod chat;
+pub mod checkpoint;
+pub mod error;
+pub mod tokenizer;
+
+pub use error::{Error, ErrorKind, Result};
