@@ -1,0 +1,38 @@
+/** Numbers as people read them, in the browser's language where that is free. */
+
+const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
+
+/** A size in decimal units, such as `98.4 MB`. */
+export function bytes(count: number): string {
+  let value = count;
+  let unit = 0;
+  while (value >= 1000 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : 1;
+  return `${value.toFixed(digits)} ${UNITS[unit] ?? ""}`;
+}
+
+/** A time to come, such as `5 s left` or `2 min left`. */
+export function timeLeft(seconds: number): string {
+  if (seconds < 90) return `${Math.max(1, Math.ceil(seconds))} s left`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min left`;
+  return `${Math.round(seconds / 3600)} h left`;
+}
+
+/** A time taken, such as `340 ms` or `2.1 s`. */
+export function duration(milliseconds: number): string {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+/** A speed with two significant places or more, such as `0.42`, `9.1`, `43`. */
+export function rate(perSecond: number): string {
+  const digits = perSecond < 1 ? 2 : perSecond < 10 ? 1 : 0;
+  return perSecond.toFixed(digits);
+}
+
+/** A count with its digits grouped. */
+export function count(value: number): string {
+  return value.toLocaleString("en");
+}

@@ -1,0 +1,107 @@
+/** Which device a model runs on: WebGPU on a real adapter, the CPU elsewhere, and the reason in words for people. */
+
+import { PesiError } from "./errors.js";
+
+/** What the engine needs to know of the WebGPU adapter beyond what it can ask for itself. */
+export interface AdapterFacts {
+  /** Whether the adapter computes on the CPU. */
+  readonly softwareAdapter: boolean;
+  /** Whether shaders may use subgroup operations. */
+  readonly subgroups: boolean;
+  /** The smallest and largest number of invocations in a subgroup; 0 without subgroups. */
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  /** Whether shaders may use 16-bit floats. */
+  readonly shaderF16: boolean;
+  /** The adapter by name. */
+  readonly description: string;
+}
+
+/** A device, its name, and why it was chosen. */
+export type DeviceChoice =
+  | { readonly device: "webgpu"; readonly name: string; readonly reason: string; readonly adapter: AdapterFacts }
+  | { readonly device: "cpu"; readonly name: string; readonly reason: string };
+
+const CPU_NAME = "CPU (WebAssembly SIMD)";
+
+/** Names of adapters that compute on the CPU, for browsers that do not say so with `isFallbackAdapter`. */
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|\bwarp\b|basic render|\bsoftware\b/i;
+
+/**
+ * Chooses between `gpu`, the browser's entry to WebGPU where it has one, and the CPU.
+ *
+ * @throws {PesiError} of kind `no_adapter` where WebGPU was asked for and there is no adapter
+ */
+export async function chooseDevice(
+  requested: "auto" | "webgpu" | "cpu",
+  gpu: GPU | undefined,
+  secureContext: boolean,
+): Promise<DeviceChoice> {
+  if (requested === "cpu") return cpu("The CPU was asked for.");
+  const found = await findAdapter(gpu, secureContext);
+  if (typeof found === "string") {
+    if (requested === "webgpu") throw new PesiError("no_adapter", found);
+    return cpu(`${found}.`);
+  }
+  const facts = adapterFacts(found);
+  const name = facts.description;
+  if (requested === "webgpu") return { device: "webgpu", name, reason: "WebGPU was asked for.", adapter: facts };
+  if (facts.softwareAdapter) {
+    return cpu(`The only WebGPU adapter here (${name}) is software, which is slower than computing on the CPU directly.`);
+  }
+  return { device: "webgpu", name, reason: "This device has a GPU that WebGPU can use.", adapter: facts };
+}
+
+/** The CPU as the way out where the GPU turned out not to be able to run a model. */
+export function fallbackToCpu(because: string): DeviceChoice {
+  return cpu(`The GPU cannot run this model: ${because}.`);
+}
+
+function cpu(reason: string): DeviceChoice {
+  return { device: "cpu", name: CPU_NAME, reason };
+}
+
+async function findAdapter(gpu: GPU | undefined, secureContext: boolean): Promise<GPUAdapter | string> {
+  if (gpu === undefined) {
+    return secureContext
+      ? "This browser does not offer WebGPU"
+      : "WebGPU is offered only to pages served over https or from localhost";
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  return adapter ?? "The browser found no GPU that it can use";
+}
+
+/** Reads an adapter's names and features. */
+export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
+  const { info } = adapter;
+  const names = [info.vendor, info.architecture, info.device, info.description].filter((part) => part !== "");
+  const subgroups = adapter.features.has("subgroups");
+  return {
+    softwareAdapter: isFallback(adapter) || names.some((part) => SOFTWARE.test(part)),
+    subgroups,
+    subgroupMinSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
+    subgroupMaxSize: subgroups ? (info.subgroupMaxSize ?? 0) : 0,
+    shaderF16: adapter.features.has("shader-f16"),
+    description: info.description || [info.vendor, info.architecture].filter((part) => part !== "").join(" ") || "GPU",
+  };
+}
+
+/** `isFallbackAdapter` moved from the adapter to its info; browsers have one or the other. */
+function isFallback(adapter: GPUAdapter & { readonly isFallbackAdapter?: boolean }): boolean {
+  return adapter.info.isFallbackAdapter || adapter.isFallbackAdapter === true;
+}
+
+/**
+ * Makes every later device have the subgroup feature where its adapter does: wgpu's web backend has no name for it
+ * and so cannot request it.
+ */
+export function requestSubgroupsAlways(adapterClass: { readonly prototype: GPUAdapter } | undefined): void {
+  if (adapterClass === undefined) return;
+  const { prototype } = adapterClass;
+  const { requestDevice } = prototype;
+  prototype.requestDevice = function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
+    const requiredFeatures = new Set(descriptor.requiredFeatures);
+    if (this.features.has("subgroups")) requiredFeatures.add("subgroups");
+    return requestDevice.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
+  };
+}

@@ -1,0 +1,39 @@
+/**
+ * The WebAssembly module's bindings as the worker uses them. The module itself is built from `src/wasm/`
+ * into dist/pesi_wasm.js and dist/pesi_wasm_bg.wasm.
+ *
+ * Everything that fails throws an object with `name: "PesiError"`, `kind`, `message` and `details`.
+ */
+
+import type { AdapterFacts } from "./device.js";
+import type { GeneratedToken, GenerationResult, Progress } from "./types.js";
+import type { EngineGenerateOptions, EngineLoadOptions, EngineMessage, EngineModelInfo, EngineSource } from "./protocol.js";
+
+/** Fetches and starts the module; by default from pesi_wasm_bg.wasm beside the bindings. */
+export default function init(): Promise<unknown>;
+
+/** A model in memory. One call that returns a promise may run at a time. */
+export class Model {
+  private constructor();
+  static load(
+    source: EngineSource,
+    options: EngineLoadOptions & {
+      device: "webgpu" | "cpu";
+      adapter?: AdapterFacts;
+      signal: AbortSignal;
+      onProgress: (progress: Progress) => void;
+    },
+  ): Promise<Model>;
+  info(): EngineModelInfo;
+  encode(text: string): Uint32Array<ArrayBuffer>;
+  decode(ids: Uint32Array): string;
+  /** Renders the chat template over `messages` and encodes the outcome. */
+  renderChat(messages: readonly EngineMessage[], options: object): Uint32Array<ArrayBuffer>;
+  /** Logits at every position, `[n_tokens, n_vocab]`. */
+  logits(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
+  generate(
+    options: EngineGenerateOptions & { tokens: Uint32Array; signal: AbortSignal },
+    onTokens: (batch: GeneratedToken[]) => void,
+  ): Promise<GenerationResult>;
+  dispose(): Promise<{ freedBytes: number }>;
+}

@@ -1,0 +1,91 @@
+/**
+ * Messages between the page and the worker, the whole of the conversation:
+ *
+ *     page → worker   request { id, method, params }    cancel { id }
+ *     worker → page   event { id, event }*, then result { id, value } or error { id, error, fatal }
+ *
+ * Every request gets exactly one result or error, cancelled ones included. The first request is `load`; a
+ * worker holds one model for its lifetime.
+ */
+
+import type { WireError } from "./errors.js";
+import type { GeneratedToken, GenerationResult, ModelInfo, Progress } from "./types.js";
+
+/** Where the engine reads a model from. `id` names it in browser storage. */
+export type EngineSource =
+  | { readonly kind: "url"; readonly url: string; readonly id: string }
+  | { readonly kind: "files"; readonly files: readonly File[]; readonly id: string };
+
+/** Settings of a load that the engine takes as they are. */
+export interface EngineLoadOptions {
+  readonly precision: "compact" | "exact";
+  readonly contextLength?: number;
+  readonly cache: boolean;
+}
+
+/** What the engine says of a model; the worker adds the device's name and the reason for it. */
+export type EngineModelInfo = Omit<ModelInfo, "deviceName" | "deviceReason">;
+
+/** A chat message as the chat template sees it. */
+export interface EngineMessage {
+  readonly role: string;
+  readonly content: string;
+  readonly name?: string;
+}
+
+/** Settings of a generation that the engine takes as they are. */
+export interface EngineGenerateOptions {
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+  readonly logprobs?: boolean;
+  readonly ignoreEos?: boolean;
+  readonly reusePrefix?: boolean;
+}
+
+/** What a generation continues. */
+export type GenerateInput =
+  | { readonly kind: "prompt"; readonly prompt: string }
+  | { readonly kind: "tokens"; readonly tokens: Uint32Array }
+  | { readonly kind: "messages"; readonly messages: readonly EngineMessage[] };
+
+/** Each method's parameters, result, and the events before the result. */
+export interface Methods {
+  load: {
+    params: { readonly source: EngineSource; readonly device: "auto" | "webgpu" | "cpu"; readonly options: EngineLoadOptions };
+    result: ModelInfo;
+    event: Progress;
+  };
+  encode: { params: { readonly text: string }; result: Uint32Array<ArrayBuffer>; event: never };
+  decode: { params: { readonly ids: Uint32Array }; result: string; event: never };
+  logits: { params: { readonly tokens: Uint32Array }; result: Float32Array<ArrayBuffer>; event: never };
+  generate: {
+    params: { readonly input: GenerateInput; readonly options: EngineGenerateOptions };
+    result: GenerationResult;
+    event: readonly GeneratedToken[];
+  };
+  dispose: { params: Record<string, never>; result: { readonly freedBytes: number }; event: never };
+}
+
+export type Method = keyof Methods;
+
+/** A request for one method, as a union over all of them. */
+export type Request = {
+  [M in Method]: { readonly type: "request"; readonly id: number; readonly method: M; readonly params: Methods[M]["params"] };
+}[Method];
+
+/** What the page sends. */
+export type ToWorker = Request | { readonly type: "cancel"; readonly id: number };
+
+/** What the worker sends. After a `fatal` error the worker answers nothing any more. */
+export type FromWorker =
+  | { readonly type: "event"; readonly id: number; readonly event: unknown }
+  | { readonly type: "result"; readonly id: number; readonly value: unknown }
+  | { readonly type: "error"; readonly id: number; readonly error: WireError; readonly fatal: boolean };

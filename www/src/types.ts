@@ -1,0 +1,153 @@
+/** The types of the public surface. Sizes are in bytes, times in milliseconds unless a name says otherwise. */
+
+/**
+ * Where a model comes from:
+ *
+ * - an absolute `http(s)` URL of a `.gguf` file, or a relative one (`"/models/a.gguf"`, `"./a.gguf"`);
+ *   of a split set, the URL of its first file;
+ * - a file on the Hugging Face hub, `"owner/repo/file.gguf"`, optionally `"owner/repo/file.gguf@revision"`;
+ * - a `File` the user chose, or the `File`s of a split set.
+ */
+export type ModelSource = string | URL | File | readonly File[];
+
+/** Settings of `load`. */
+export interface LoadOptions {
+  /**
+   * What computes. `"auto"`, the default, takes WebGPU on a real GPU, and the CPU (WebAssembly SIMD) where
+   * the browser has no adapter or only a software one. `"webgpu"` takes any adapter, `"cpu"` asks for none.
+   */
+  device?: "auto" | "webgpu" | "cpu";
+  /**
+   * `"compact"`, the default, holds 16-bit dense weights as 8-bit blocks; `"exact"` keeps them as published.
+   * Weights that the file stores quantized are the same in both.
+   */
+  precision?: "compact" | "exact";
+  /** Tokens of prompt and answer together that memory is reserved for. By default the model's own limit or less, as memory allows. */
+  contextLength?: number;
+  /** Whether to keep the packed weights in browser storage, so that the next load needs no network. Default `true`. */
+  cache?: boolean;
+  /** Called as loading goes on, a few times a second. */
+  onProgress?: (progress: Progress) => void;
+  /** Cancels loading: `load` then rejects with a {@link PesiError} of kind `aborted`. */
+  signal?: AbortSignal;
+}
+
+/** How far loading has come. */
+export interface Progress {
+  /** `download`: reading the model's files; `load`: from browser storage to the device; `compile`: building GPU pipelines. */
+  phase: "download" | "load" | "compile";
+  /** The file concerned; during `compile`, the pipeline. */
+  file: string;
+  /** Bytes done of `totalBytes`; during `compile`, pipelines done. */
+  loadedBytes: number;
+  /** Bytes in all, 0 where unknown; during `compile`, pipelines in all. */
+  totalBytes: number;
+  /** Speed over the last moments, in bytes a second. */
+  bytesPerSecond: number;
+  /** Time left at that speed, in seconds. */
+  etaSeconds: number;
+}
+
+/** What a loaded model is and where it runs. */
+export interface ModelInfo {
+  /** The model's identity: what it was loaded from. */
+  id: string;
+  /** The architecture's name in the model's metadata, such as `"llama"`. */
+  architecture: string;
+  /** The model's name, where its metadata give one. */
+  name?: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Tokens of prompt and answer together that fit. */
+  contextLength: number;
+  /** Number of distinct tokens: the last dimension of the logits. */
+  vocabularySize: number;
+  /** What computes. */
+  device: "webgpu" | "cpu";
+  /** The device by name, such as `"Apple metal-3"` or `"CPU (WebAssembly SIMD)"`. */
+  deviceName: string;
+  /** Why this device, as a sentence for people. */
+  deviceReason: string;
+  /** Memory the model holds on its device. */
+  memory: {
+    /** Packed weights. */
+    weightsBytes: number;
+    /** Keys and values of the context. */
+    cacheBytes: number;
+    /** Intermediate results. */
+    scratchBytes: number;
+    /** All of it. */
+    totalBytes: number;
+  };
+  /** Whether the weights came from browser storage, with no request for them. */
+  fromStorage: boolean;
+  /** Whether the model brings a chat template, which `chat.completions` needs. */
+  chatTemplate: boolean;
+}
+
+/** Settings of `Model.generate` beside its input. A setting left out, or `undefined`, takes its default. */
+export interface GenerateOptions {
+  /** Tokens to generate at most. Default: until the context is full. */
+  maxTokens?: number;
+  /** Divides the logits before sampling; 0 takes the most likely token. From 0, default 1. */
+  temperature?: number;
+  /** Sample only among the most likely tokens that together reach this probability. Above 0 to 1, default 1: all. */
+  topP?: number;
+  /** Sample only among this many most likely tokens. Default 0: all. */
+  topK?: number;
+  /** Sample only among tokens at least this share as likely as the most likely one. 0 to 1, default 0: all. */
+  minP?: number;
+  /** Divides positive and multiplies negative logits of tokens seen before. Above 0, default 1: none. */
+  repetitionPenalty?: number;
+  /** Subtracted from a token's logit for each time the answer holds it. -2 to 2, default 0. */
+  frequencyPenalty?: number;
+  /** Subtracted from a token's logit if the answer holds it. -2 to 2, default 0. */
+  presencePenalty?: number;
+  /** Makes sampling repeatable on one device. A whole number from 0; by default a new one each time. */
+  seed?: number;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: string | readonly string[];
+  /** Whether each token comes with the natural logarithm of its probability. Default `false`. */
+  logprobs?: boolean;
+  /** Whether to go on past the model's end-of-text tokens: for measurements. Default `false`. */
+  ignoreEos?: boolean;
+  /** Whether to reuse what the context already holds of the prompt's beginning. Default `true`. */
+  reusePrefix?: boolean;
+  /** Cancels: iteration then throws a {@link PesiError} of kind `aborted`. */
+  signal?: AbortSignal;
+}
+
+/** What `Model.generate` continues, and how: text taken as it is, without the chat template, or token ids. */
+export type GenerateParams = GenerateOptions &
+  ({ prompt: string; tokens?: undefined } | { tokens: ArrayLike<number>; prompt?: undefined });
+
+/** One token of an answer. */
+export interface GeneratedToken {
+  /** The token's id. */
+  token: number;
+  /**
+   * The text this token completes. Empty while a character is still incomplete or while the text could be the
+   * beginning of a stop text; all texts joined are the answer.
+   */
+  text: string;
+  /** Natural logarithm of the token's probability, where `logprobs` was asked for. */
+  logprob?: number;
+}
+
+/** How a generation went. */
+export interface GenerationResult {
+  /** `stop`: the model or a stop text ended it; `length`: `maxTokens` or the context was reached; `aborted`: cancelled. */
+  finishReason: "stop" | "length" | "aborted";
+  /** Tokens of the prompt. */
+  promptTokens: number;
+  /** Tokens of the prompt that the context held already. */
+  cachedTokens: number;
+  /** Tokens generated. */
+  completionTokens: number;
+  /** Time spent on the prompt, in milliseconds. */
+  prefillMs: number;
+  /** Time spent on the answer's tokens, in milliseconds. */
+  decodeMs: number;
+  /** From the call to the first token, in milliseconds. */
+  timeToFirstTokenMs: number;
+}

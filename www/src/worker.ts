@@ -1,0 +1,136 @@
+/**
+ * The worker that owns a model: it starts the WebAssembly module, chooses the device, and answers the page's requests
+ * as protocol.ts lays them out. What computes waits its turn; what only tokenizes is answered at once.
+ */
+
+import { chooseDevice, fallbackToCpu, requestSubgroupsAlways, type DeviceChoice } from "./device.js";
+import { PesiError, toWire } from "./errors.js";
+import initWasm, { Model } from "./pesi_wasm.js";
+import type { FromWorker, GenerateInput, Method, Methods, Request, ToWorker } from "./protocol.js";
+import type { ModelInfo } from "./types.js";
+
+/** What a handler gets beside its parameters. */
+interface Context<M extends Method> {
+  readonly signal: AbortSignal;
+  readonly emit: (event: Methods[M]["event"]) => void;
+}
+
+type Handlers = {
+  [M in Method]: (params: Methods[M]["params"], context: Context<M>) => Promise<Methods[M]["result"]>;
+};
+
+/** The part of the worker's global scope in use; the DOM's types describe a window's. */
+interface WorkerScope {
+  readonly isSecureContext: boolean;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  postMessage(message: FromWorker, transfer: Transferable[]): void;
+}
+
+const scope = self as unknown as WorkerScope;
+const running = new Map<number, AbortController>();
+let model: Model | undefined;
+let turn: Promise<unknown> = Promise.resolve();
+
+const handlers: Handlers = {
+  async load({ source, device, options }, { signal, emit }) {
+    requestSubgroupsAlways(globalThis.GPUAdapter);
+    const [first] = await Promise.all([
+      chooseDevice(device, navigator.gpu as GPU | undefined, scope.isSecureContext),
+      initWasm(),
+    ]);
+    const loadOn = (choice: DeviceChoice): Promise<Model> => {
+      const target = choice.device === "webgpu" ? { device: choice.device, adapter: choice.adapter } : { device: choice.device };
+      return Model.load(source, { ...options, ...target, signal, onProgress: emit });
+    };
+    let choice = first;
+    try {
+      model = await loadOn(choice);
+    } catch (error) {
+      const { kind, message } = toWire(error);
+      if (device !== "auto" || choice.device !== "webgpu" || kind !== "no_adapter") throw error;
+      choice = fallbackToCpu(message);
+      model = await loadOn(choice);
+    }
+    const info: ModelInfo = { ...model.info(), deviceName: choice.name, deviceReason: choice.reason };
+    return info;
+  },
+
+  async encode({ text }) {
+    return loaded().encode(text);
+  },
+
+  async decode({ ids }) {
+    return loaded().decode(ids);
+  },
+
+  logits({ tokens }, { signal }) {
+    return inTurn(signal, () => loaded().logits(tokens, signal));
+  },
+
+  generate({ input, options }, { signal, emit }) {
+    return inTurn(signal, () => {
+      const engine = loaded();
+      return engine.generate({ ...options, tokens: promptTokens(engine, input), signal }, emit);
+    });
+  },
+
+  dispose() {
+    for (const controller of running.values()) controller.abort();
+    return inTurn(undefined, async () => {
+      const report = await loaded().dispose();
+      model = undefined;
+      return report;
+    });
+  },
+};
+
+function loaded(): Model {
+  if (model === undefined) throw new PesiError("disposed", "The worker holds no model");
+  return model;
+}
+
+function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
+  switch (input.kind) {
+    case "prompt":
+      return engine.encode(input.prompt);
+    case "tokens":
+      return input.tokens;
+    case "messages":
+      return engine.renderChat(input.messages, {});
+  }
+}
+
+/** Runs `work` once everything that was asked for before is done, unless it is cancelled by then. */
+function inTurn<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  const result = turn.then(() => {
+    if (signal?.aborted) throw new PesiError("aborted", "The operation was cancelled before it began");
+    return work();
+  });
+  turn = result.catch(() => {});
+  return result;
+}
+
+async function answer<M extends Method>(request: Request & { method: M }): Promise<void> {
+  const { id, method, params } = request;
+  const controller = new AbortController();
+  if (method !== "dispose") running.set(id, controller);
+  const post = (message: FromWorker, transfer: Transferable[] = []): void => scope.postMessage(message, transfer);
+  try {
+    const handler = handlers[method] as Handlers[M];
+    const value = await handler(params as Methods[M]["params"], {
+      signal: controller.signal,
+      emit: (event) => post({ type: "event", id, event }),
+    });
+    post({ type: "result", id, value }, ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : []);
+  } catch (error) {
+    // A trap leaves the module's memory in an unknown state: nothing may run in it any more.
+    post({ type: "error", id, error: toWire(error), fatal: error instanceof WebAssembly.RuntimeError });
+  } finally {
+    running.delete(id);
+  }
+}
+
+scope.onmessage = ({ data: message }) => {
+  if (message.type === "cancel") running.get(message.id)?.abort();
+  else void answer(message);
+};
