@@ -1,0 +1,142 @@
+/**
+ * SmolLM2 in the browser against a float32 reference: logits at every position of three prompts and
+ * 64 greedy tokens, on WebGPU and on the CPU. The native tests read the same golden files.
+ */
+import assert from "node:assert/strict";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { defaultModelPath } from "../../tools/local-page.mjs";
+import { root } from "../../tools/process.mjs";
+import { readSafetensors } from "./safetensors.mjs";
+import { openHarness } from "./support.mjs";
+
+/** Normalised mean squared error that logits may have, at each position. */
+const NMSE_LIMIT = 1e-4;
+/** How far the logarithm of the softmax's denominator may be off. */
+const LOG_SUM_EXP_LIMIT = 0.05;
+/** Two candidates closer than this may change places. */
+const DECISIVE_GAP = 0.05;
+
+/** Positions and greedy steps by prompt; a software WebGPU adapter takes seconds for each. */
+const SCOPES = {
+  cpu: { english: [Infinity, 64], code: [Infinity, 64], italian: [Infinity, 64] },
+  webgpu: { english: [Infinity, 24], code: [16, 8], italian: [16, 8] },
+};
+
+const tensors = readSafetensors(
+  path.join(root, "tests/golden/smollm2/golden_compact.safetensors"),
+);
+
+for (const [device, scope] of Object.entries(SCOPES)) {
+  describe(`SmolLM2 on ${device}`, () => {
+    let harness;
+    let page;
+
+    before(async () => {
+      harness = await openHarness();
+      page = await harness.openBlank();
+      const found = await page.evaluate(loadModel, { model: defaultModelPath, device });
+      assert.equal(found, device);
+    });
+
+    after(() => harness?.close());
+
+    for (const [prompt, [maxPositions, steps]] of Object.entries(scope)) {
+      test(`${prompt}: logits`, async (t) => {
+        const golden = goldenLogits(prompt, maxPositions);
+        const found = await page.evaluate(computeLogits, golden);
+        assert.ok(found.allFinite, "every logit is a finite number");
+        const errors = golden.values.map((values, at) => nmse(found.values[at], values));
+        const shifts = golden.logSumExp.map((value, at) => Math.abs(found.logSumExp[at] - value));
+        const [worstError, worstShift] = [Math.max(...errors), Math.max(...shifts)];
+        t.diagnostic(`${errors.length} positions: worst NMSE ${worstError.toExponential(2)}`);
+        t.diagnostic(`worst log-sum-exp difference ${worstShift.toExponential(2)}`);
+        assert.ok(worstError <= NMSE_LIMIT, `NMSE ${worstError} at ${errors.indexOf(worstError)}`);
+        assert.ok(worstShift <= LOG_SUM_EXP_LIMIT, `log-sum-exp is off by ${worstShift}`);
+      });
+
+      test(`${prompt}: greedy tokens`, async (t) => {
+        const tokens = list(`${prompt}.ids`);
+        const gaps = list(`${prompt}.greedy_gap`);
+        const close = gaps.findIndex((gap) => gap < DECISIVE_GAP);
+        const decisive = Math.min(close === -1 ? gaps.length : close, steps);
+        const found = await page.evaluate(generateGreedily, { tokens, maxTokens: decisive });
+        t.diagnostic(`${decisive} tokens compared`);
+        assert.deepEqual(found, list(`${prompt}.greedy`).slice(0, decisive));
+      });
+    }
+
+    test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));
+  });
+}
+
+function list(name) {
+  return Array.from(tensors.get(name).data);
+}
+
+/**
+ * What is known of a prompt's logits: columns and their values at each of the first positions,
+ * which are all columns at the prompt's last.
+ */
+function goldenLogits(prompt, maxPositions) {
+  const allTokens = list(`${prompt}.ids`);
+  const tokens = allTokens.slice(0, maxPositions);
+  const sampled = list(`${prompt}.cols`);
+  const rows = (name) => {
+    const { shape, data } = tensors.get(`${prompt}.${name}`);
+    return tokens.map((_, at) => Array.from(data.subarray(at * shape[1], (at + 1) * shape[1])));
+  };
+  const [atSampled, top, atTop] = ["logits_at_cols", "top16_ids", "top16_logits"].map(rows);
+  const columns = tokens.map((_, at) => [...sampled, ...top[at]]);
+  const values = tokens.map((_, at) => [...atSampled[at], ...atTop[at]]);
+  if (tokens.length === allTokens.length) {
+    values[values.length - 1] = list(`${prompt}.logits_last`);
+    columns[columns.length - 1] = values.at(-1).map((_, column) => column);
+  }
+  return {
+    tokens,
+    columns,
+    values,
+    logSumExp: list(`${prompt}.logsumexp`).slice(0, maxPositions),
+  };
+}
+
+/** Normalised mean squared error: Σ (found − reference)² / Σ reference². */
+function nmse(found, reference) {
+  let [difference, norm] = [0, 0];
+  reference.forEach((value, at) => {
+    difference += (found[at] - value) ** 2;
+    norm += value ** 2;
+  });
+  return difference / norm;
+}
+
+// The functions below run in the page.
+
+async function loadModel({ model, device }) {
+  const { load } = await import("/pesi.js");
+  globalThis.model = await load(model, { device });
+  return globalThis.model.info.device;
+}
+
+async function computeLogits({ tokens, columns }) {
+  const logits = await globalThis.model.logits({ tokens });
+  const vocabulary = logits.length / tokens.length;
+  const rows = tokens.map((_, at) => logits.subarray(at * vocabulary, (at + 1) * vocabulary));
+  return {
+    allFinite: logits.every(Number.isFinite),
+    values: rows.map((row, at) => columns[at].map((column) => row[column])),
+    logSumExp: rows.map((row) => {
+      const largest = row.reduce((a, b) => Math.max(a, b));
+      return largest + Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
+    }),
+  };
+}
+
+async function generateGreedily({ tokens, maxTokens }) {
+  const found = [];
+  const options = { tokens, maxTokens, temperature: 0, ignoreEos: true };
+  for await (const { token } of globalThis.model.generate(options)) found.push(token);
+  return found;
+}

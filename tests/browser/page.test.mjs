@@ -1,0 +1,178 @@
+/**
+ * The demo page as a person meets it: a first visit, an answer, a stop, a second visit without the
+ * network, under the Content-Security-Policy the product promises; and how it looks.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { openHarness } from "./support.mjs";
+
+const QUESTION = "What is the capital of France?";
+const LONG_QUESTION = "Write a long story about a lighthouse keeper.";
+const ADDRESS = "/demo/?device=cpu";
+const LAST_ANSWER = "#messages article.assistant:last-child";
+
+const DESKTOP = { viewport: { width: 1280, height: 800 } };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  hasTouch: true,
+  isMobile: true,
+};
+
+const LOOKS = [
+  ["desktop-light", { ...DESKTOP, colorScheme: "light" }],
+  ["desktop-dark", { ...DESKTOP, colorScheme: "dark" }],
+  ["phone-light", { ...PHONE, colorScheme: "light" }],
+  ["phone-dark", { ...PHONE, colorScheme: "dark" }],
+];
+
+describe("the page", () => {
+  let harness;
+  let page;
+
+  before(async () => {
+    harness = await openHarness({ context: DESKTOP });
+    page = await harness.context.newPage();
+  });
+
+  after(() => harness?.close());
+
+  test("is served with a policy without eval", async () => {
+    const response = await page.goto(harness.url + ADDRESS);
+    const policy = response.headers()["content-security-policy"];
+    assert.match(policy, /script-src 'self' 'wasm-unsafe-eval';/);
+    assert.doesNotMatch(policy, /'unsafe-(eval|inline)'/);
+  });
+
+  test("loads the model and answers", async () => {
+    await load(page);
+    const device = page.locator("#device");
+    assert.equal(await device.getAttribute("data-device"), "cpu");
+    assert.equal(await device.getAttribute("data-from-storage"), "false");
+    await ask(page, QUESTION);
+    await waitForState(page, "done");
+    assert.match(await page.locator(`${LAST_ANSWER} .answer`).textContent(), /Paris/);
+    const stats = await page.locator("#stats").evaluate(({ dataset }) => ({ ...dataset }));
+    assert.ok(Number(stats.tokensPerSecond) > 0);
+    assert.ok(Number(stats.timeToFirstTokenMs) > 0);
+  });
+
+  test("stops an answer and answers again", async () => {
+    await ask(page, LONG_QUESTION);
+    await waitForState(page, "writing");
+    await page.locator("#stop").click();
+    await waitForState(page, "stopped", 5_000);
+    const answer = page.locator(`${LAST_ANSWER} .answer`);
+    const stopped = await answer.textContent();
+    assert.ok(await page.locator("#send").isVisible());
+    await page.waitForTimeout(500);
+    assert.equal(await answer.textContent(), stopped, "nothing is written after the stop");
+
+    await ask(page, QUESTION);
+    await waitForState(page, "done");
+    assert.notEqual(await answer.textContent(), "");
+  });
+
+  test("works by the keyboard alone", async () => {
+    await page.locator("#prompt").focus();
+    await page.keyboard.type(LONG_QUESTION);
+    await page.keyboard.press("Enter");
+    await waitForState(page, "writing");
+    await page.keyboard.press("Escape");
+    await waitForState(page, "stopped", 5_000);
+  });
+
+  test("needs no network for weights on a second visit, and none to answer", async () => {
+    await page.reload();
+    harness.requests.length = 0;
+    harness.served.length = 0;
+    await load(page);
+    assert.equal(await page.locator("#device").getAttribute("data-from-storage"), "true");
+    const isWeights = (address) => address.includes(".gguf") || address.includes("/models/");
+    assert.deepEqual(harness.requests.filter(isWeights), []);
+    assert.deepEqual(harness.served.filter(({ path }) => isWeights(path)), []);
+
+    harness.requests.length = 0;
+    harness.served.length = 0;
+    await ask(page, QUESTION);
+    await waitForState(page, "done");
+    assert.deepEqual(harness.requests, []);
+    assert.deepEqual(harness.served, []);
+  });
+
+  test("nothing went wrong in the console, and a violation would have shown there", async () => {
+    assert.deepEqual(harness.problems, []);
+    await page.evaluate(() => fetch("https://elsewhere.invalid/").catch(() => {}));
+    assert.match(harness.problems.join("\n"), /Content Security Policy/);
+  });
+});
+
+describe("the page's looks", () => {
+  for (const [name, context] of LOOKS) {
+    test(name, async () => {
+      const download = gate();
+      const harness = await openHarness({ context, pace: download.pass });
+      try {
+        const page = await harness.context.newPage();
+        const shoot = async (what) => {
+          await harness.screenshot(page, `${name}-${what}`);
+          const [content, screen] = await page.evaluate(() => [
+            document.documentElement.scrollWidth,
+            document.documentElement.clientWidth,
+          ]);
+          assert.ok(content <= screen, `${what}: ${content} px of content on ${screen} px`);
+        };
+        await page.goto(harness.url + ADDRESS);
+        await page.locator("#choice-0").check();
+        await shoot("picker");
+        await page.locator("#load").click();
+        await page.waitForFunction(() => document.getElementById("progress").value > 0);
+        await shoot("loading");
+        download.open();
+        await page.waitForSelector("body[data-view=chat]");
+        await shoot("ready");
+        await ask(page, "Explain photosynthesis in a list of five steps.");
+        await page.waitForFunction(
+          (answer) => document.querySelector(answer)?.textContent.length > 200,
+          `${LAST_ANSWER} .answer`,
+        );
+        await shoot("answering");
+        await page.locator("#stop").click();
+        await waitForState(page, "stopped", 5_000);
+        assert.deepEqual(harness.problems, []);
+      } finally {
+        download.open();
+        await harness.close();
+      }
+    });
+  }
+});
+
+async function load(page) {
+  await page.locator("#choice-0").check();
+  await page.locator("#load").click();
+  await page.waitForSelector("body[data-view=chat]");
+}
+
+async function ask(page, question) {
+  await page.locator("#prompt").fill(question);
+  await page.locator("#send").click();
+}
+
+async function waitForState(page, state, timeout = 60_000) {
+  await page.locator(`${LAST_ANSWER}[data-state=${state}]`).waitFor({ timeout });
+}
+
+/** Lets the first part of a model's file through and holds the rest until it is opened. */
+function gate() {
+  const FREE_PIECES = 500;
+  let open;
+  let pieces = 0;
+  const opened = new Promise((resolve) => (open = resolve));
+  const pass = async (path) => {
+    pieces += 1;
+    if (path.startsWith("/models/") && pieces > FREE_PIECES) await opened;
+  };
+  return { open, pass };
+}

@@ -1,0 +1,52 @@
+/** How many bytes a page downloads for Pesi, and the budget that must hold them. */
+import fs from "node:fs";
+import path from "node:path";
+import zlib from "node:zlib";
+
+import { ToolError, dist, runAsProgram, say } from "./process.mjs";
+
+const KB = 1000;
+
+/** Budgets in bytes, about 15% above what the package takes today. */
+const BUDGETS = {
+  WebAssembly: { raw: 8000 * KB, gzip: 3000 * KB },
+  JavaScript: { raw: 200 * KB, gzip: 60 * KB },
+};
+
+/**
+ * Prints the sizes of the built package, without its demo page.
+ *
+ * @throws {ToolError} when a part is over its budget.
+ */
+export function checkSizes() {
+  const over = [];
+  for (const [part, suffix] of [["WebAssembly", ".wasm"], ["JavaScript", ".js"]]) {
+    const sizes = measure(fs.readdirSync(dist).filter((name) => name.endsWith(suffix)));
+    const shown = Object.entries(sizes).map(([how, bytes]) => {
+      const budget = BUDGETS[part][how];
+      if (budget !== undefined && bytes > budget) over.push(`${part} ${how}`);
+      return `${how} ${kilobytes(bytes)}${budget === undefined ? "" : ` of ${kilobytes(budget)}`}`;
+    });
+    say(`size: ${part.padEnd(11)} ${shown.join(", ")}`);
+  }
+  if (over.length > 0) throw new ToolError(`over the size budget: ${over.join(", ")}`);
+}
+
+function measure(names) {
+  const sizes = { raw: 0, gzip: 0, brotli: 0 };
+  for (const name of names) {
+    const content = fs.readFileSync(path.join(dist, name));
+    sizes.raw += content.length;
+    sizes.gzip += zlib.gzipSync(content, { level: 9 }).length;
+    sizes.brotli += zlib.brotliCompressSync(content, {
+      params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 9 },
+    }).length;
+  }
+  return sizes;
+}
+
+function kilobytes(bytes) {
+  return `${(bytes / KB).toFixed(0)} kB`;
+}
+
+await runAsProgram(import.meta.url, checkSizes);
