@@ -147,6 +147,7 @@ class AnswerView {
     this.#pieces += 1;
     this.#lastAt = now;
     this.text += text;
+    this.#element.dispatchEvent(new CustomEvent("answer-text", { bubbles: true, detail: text }));
     if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 

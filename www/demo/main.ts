@@ -9,7 +9,8 @@
  *   without a value where there is no size; `#cancel-load` gives up; `#load-error` says what failed;
  * - `#prompt` takes the message, `#send` sends it, `#stop` stops the answer and is there only while one is written;
  * - `#messages` holds an `article.user` or `article.assistant` per message; an assistant's `data-state` goes from
- *   `waiting` over `writing` to `done`, `stopped` or `failed`, and its text is in `.answer`;
+ *   `waiting` over `writing` to `done`, `stopped` or `failed`, and its text is in `.answer`; as text comes, the event
+ *   `answer-text` bubbles up with the new piece of Markdown as its `detail`;
  * - `#stats` is the line of numbers under the last answer, with `data-tokens-per-second` and
  *   `data-time-to-first-token-ms`;
  * - `#device` says the device, the reason for it, and where the weights came from; its `data-device` is `webgpu` or
