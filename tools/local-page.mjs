@@ -8,6 +8,8 @@ import { ToolError } from "./process.mjs";
 import { startServer } from "./serve.mjs";
 
 const BLANK = "/blank.html";
+const BLANK_PAGE =
+  '<!doctype html><html lang="en"><title>Pesi</title><link rel="icon" href="data:,"></html>';
 
 /** Where the local server has the default model. */
 export const defaultModelPath = `/models/${defaultModel}`;
@@ -27,8 +29,7 @@ export async function openLocalPage({ offline = false, context: options, ...serv
   if (executable === undefined) {
     throw new ToolError("Chromium is missing: run `node tools/setup.mjs`");
   }
-  const pages = { [BLANK]: "<!doctype html><html lang=en><title>Pesi</title></html>" };
-  const server = await startServer({ pages, ...serverOptions });
+  const server = await startServer({ pages: { [BLANK]: BLANK_PAGE }, ...serverOptions });
   try {
     const browser = await openChromium({ executable, offline, context: options });
     const { context } = browser;

@@ -103,7 +103,10 @@ describe("the page", () => {
 
   test("nothing went wrong in the console, and a violation would have shown there", async () => {
     assert.deepEqual(harness.problems, []);
+    const isViolation = (message) => message.text().includes("Content Security Policy");
+    const violation = page.waitForEvent("console", isViolation);
     await page.evaluate(() => fetch("https://elsewhere.invalid/").catch(() => {}));
+    await violation;
     assert.match(harness.problems.join("\n"), /Content Security Policy/);
   });
 });
