@@ -172,7 +172,7 @@ async function sendFile({ file, stat }, request, response, beforePiece) {
   response.setHeader("content-type", TYPES[path.extname(file)] ?? "application/octet-stream");
   response.setHeader("etag", entity.etag);
   response.setHeader("last-modified", entity.modified);
-  if (isFresh(request.headers, entity)) return refuse(response, 304);
+  if (isFresh(request.headers, entity)) return endEmpty(response, 304);
 
   const range = selectRange(request.headers, entity);
   if (range === "unsatisfiable") {
@@ -204,6 +204,14 @@ async function sendFile({ file, stat }, request, response, beforePiece) {
 }
 
 function refuse(response, status) {
+  const body = `${status} ${http.STATUS_CODES[status]}\n`;
+  response.statusCode = status;
+  response.setHeader("content-type", TYPES[".txt"]);
+  response.end(body);
+  return body.length;
+}
+
+function endEmpty(response, status) {
   response.statusCode = status;
   response.end();
   return 0;
@@ -211,7 +219,7 @@ function refuse(response, status) {
 
 function redirect(response, location) {
   response.setHeader("location", encodeURI(location));
-  return refuse(response, 302);
+  return endEmpty(response, 302);
 }
 
 await runAsProgram(import.meta.url, async () => {
