@@ -130,7 +130,7 @@ describe("the page's looks", () => {
         await page.locator("#choice-0").check();
         await shoot("picker");
         await page.locator("#load").click();
-        await page.waitForFunction(() => document.getElementById("progress").value > 0);
+        await page.waitForFunction(() => document.getElementById("progress").position > 0.1);
         await shoot("loading");
         download.open();
         await page.waitForSelector("body[data-view=chat]");
