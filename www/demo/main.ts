@@ -165,9 +165,9 @@ function startChat(loaded: Model, choice: Choice): void {
   fill(devicePanel, facts);
   fill(chat, facts);
   fill(deviceButton, { model: name, device: info.device === "webgpu" ? "GPU" : "CPU" });
-  deviceButton.setAttribute("aria-label", `${name}, running on the ${facts.device}. Details`);
   devicePanel.dataset.device = info.device;
   devicePanel.dataset.fromStorage = String(info.fromStorage);
+  byId("stored", HTMLElement).hidden = !info.fromStorage;
   suggest(choice.sampling);
   show("chat");
   startConversation(loaded);

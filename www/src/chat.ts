@@ -92,7 +92,7 @@ export class ChatCompletions {
     const logprobs = request.options.logprobs === true;
     return new Promise((resolve, reject) => {
       const controller = new AbortController();
-      const chunks = new AsyncQueue<ChatCompletionChunk>(() => call.cancel());
+      const chunks = new AsyncQueue<ChatCompletionChunk>(() => call.cancel(), signal);
       const stream = new ChatCompletionStream(chunks, controller);
       const push = (choice: Omit<ChatCompletionChunkChoice, "index">): void => {
         chunks.push(shape.chunk([{ index: 0, ...choice }], includeUsage ? null : undefined));
@@ -117,7 +117,7 @@ export class ChatCompletions {
           resolve(stream);
         },
         (error: unknown) => {
-          chunks.fail(error, error instanceof PesiError && error.kind === "aborted");
+          chunks.fail(error);
           // Rejects only where no token came before; afterwards the iteration throws.
           reject(error);
         },

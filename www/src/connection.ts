@@ -35,7 +35,7 @@ export class Connection {
     this.#worker = worker;
     worker.addEventListener("message", (event) => this.#receive((event as MessageEvent<FromWorker>).data));
     worker.addEventListener("error", (event) => {
-      // Bindings and worker share one script: where either cannot be fetched, the event says nothing more.
+      // The event of a script that could not be fetched carries no message.
       const reason = (event as Partial<ErrorEvent>).message || "its script could not be loaded";
       this.close(new PesiError("internal", `The model's worker failed: ${reason}`));
     });

@@ -69,7 +69,7 @@ export class Model {
    */
   generate(params: GenerateParams): Generation {
     const { input, options, signal } = validate.generateParams(params, this.info.vocabularySize);
-    return new Generation((onToken) => this.#start(input, options, signal, onToken));
+    return new Generation((onToken) => this.#start(input, options, signal, onToken), signal);
   }
 
   /**
@@ -108,15 +108,18 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly #tokens: AsyncQueue<GeneratedToken>;
 
   /** @internal Generations come from `Model.generate`. */
-  constructor(start: (onToken: (token: GeneratedToken) => void) => Call<GenerationResult>) {
-    const tokens = new AsyncQueue<GeneratedToken>(() => call.cancel());
+  constructor(
+    start: (onToken: (token: GeneratedToken) => void) => Call<GenerationResult>,
+    signal: AbortSignal | undefined,
+  ) {
+    const tokens = new AsyncQueue<GeneratedToken>(() => call.cancel(), signal);
     const call = start((token) => tokens.push(token));
     this.#tokens = tokens;
     this.result = call.result;
     // Whoever only iterates learns of a failure there; `result` must not count as unhandled as well.
     call.result.then(
       () => tokens.end(),
-      (error: unknown) => tokens.fail(error, error instanceof PesiError && error.kind === "aborted"),
+      (error: unknown) => tokens.fail(error),
     );
   }
 

@@ -1,5 +1,7 @@
 /** A queue between a producer that is called with items and a consumer that iterates over them. */
 
+import { abortedError } from "./errors.js";
+
 interface Waiting<T> {
   readonly resolve: (result: IteratorResult<T, undefined>) => void;
   readonly reject: (error: unknown) => void;
@@ -7,16 +9,19 @@ interface Waiting<T> {
 
 /**
  * An async iterator over pushed items. It holds whatever the consumer has not taken yet; `onReturn` runs when the
- * consumer leaves before the end, as `break` and a throw in a `for await` loop do.
+ * consumer leaves before the end, as `break` and a throw in a `for await` loop do. Once `signal` is aborted, unless
+ * the end came first, nothing is taken any more: the iteration throws an error of kind `aborted`.
  */
 export class AsyncQueue<T> implements AsyncIterableIterator<T, undefined, undefined> {
   readonly #items: T[] = [];
   readonly #waiting: Waiting<T>[] = [];
   readonly #onReturn: () => void;
+  readonly #signal: AbortSignal | undefined;
   #end: { readonly error?: unknown } | undefined;
 
-  constructor(onReturn: () => void) {
+  constructor(onReturn: () => void, signal?: AbortSignal) {
     this.#onReturn = onReturn;
+    this.#signal = signal;
   }
 
   /** Adds an item; ignored after the end. */
@@ -34,10 +39,9 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T, undefined, undefi
     for (const consumer of this.#waiting.splice(0)) consumer.resolve({ done: true, value: undefined });
   }
 
-  /** Makes the iteration throw, once what is queued has been taken or, with `discard`, at once. */
-  fail(error: unknown, discard = false): void {
+  /** Makes the iteration throw, once what is queued has been taken. */
+  fail(error: unknown): void {
     if (this.#end !== undefined) return;
-    if (discard) this.#items.length = 0;
     const consumers = this.#waiting.splice(0);
     // The error is thrown once; whoever was already waiting has it now.
     this.#end = consumers.length === 0 ? { error } : {};
@@ -45,6 +49,10 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T, undefined, undefi
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
+    if (this.#signal?.aborted && (this.#end === undefined || "error" in this.#end)) {
+      this.#items.length = 0;
+      this.#end = { error: abortedError(this.#signal) };
+    }
     if (this.#items.length > 0) {
       return Promise.resolve({ done: false, value: this.#items.shift() as T });
     }

@@ -123,8 +123,13 @@ async function answer<M extends Method>(request: Request & { method: M }): Promi
     });
     post({ type: "result", id, value }, ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : []);
   } catch (error) {
-    // A trap leaves the module's memory in an unknown state: nothing may run in it any more.
-    post({ type: "error", id, error: toWire(error), fatal: error instanceof WebAssembly.RuntimeError });
+    if (error instanceof WebAssembly.RuntimeError) {
+      // A trap leaves the module's memory in an unknown state: nothing may run in it any more.
+      const message = `The model's worker failed and has to be loaded again: ${error.message}`;
+      post({ type: "error", id, error: { kind: "internal", message, details: {} }, fatal: true });
+    } else {
+      post({ type: "error", id, error: toWire(error), fatal: false });
+    }
   } finally {
     running.delete(id);
   }

@@ -1,0 +1,282 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { chatRequest } from "../../dist/chat-params.js";
+import { Connection } from "../../dist/connection.js";
+import { Model } from "../../dist/model.js";
+import { INFO, ScriptedWorker, generationResult, pesiError } from "./scripted-worker.mjs";
+
+const MESSAGES = [{ role: "user", content: "Hi" }];
+
+function start(info = INFO) {
+  const worker = new ScriptedWorker();
+  return { worker, completions: new Model(new Connection(worker), info).chat.completions };
+}
+
+/** Asks, and plays the answer `texts`, each with its logarithm of a probability. */
+async function play({ worker, completions }, params, texts, result = generationResult(texts.length)) {
+  const answer = completions.create({ messages: MESSAGES, ...params });
+  const { id } = await worker.request("generate");
+  texts.forEach((text, index) => worker.event(id, [{ token: index, text, logprob: -0.25 * index }]));
+  worker.result(id, result);
+  return answer;
+}
+
+async function collect(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks;
+}
+
+test("a whole answer has OpenAI's shape", async () => {
+  const before = Math.floor(Date.now() / 1000);
+  const { id, created, ...rest } = await play(start(), { model: "gpt-oss" }, ["Hel", "lo"]);
+  assert.match(id, /^chatcmpl-[0-9a-f]{32}$/);
+  assert.ok(created >= before && created <= Date.now() / 1000);
+  assert.deepEqual(rest, {
+    object: "chat.completion",
+    model: "test/model.gguf",
+    choices: [
+      {
+        index: 0,
+        message: { role: "assistant", content: "Hello", refusal: null },
+        logprobs: null,
+        finish_reason: "stop",
+      },
+    ],
+    usage: {
+      prompt_tokens: 7,
+      completion_tokens: 2,
+      total_tokens: 9,
+      prompt_tokens_details: { cached_tokens: 3 },
+    },
+  });
+});
+
+test("a streamed answer has OpenAI's shape: the role first, the reason for the end last", async () => {
+  const stream = await play(start(), { stream: true }, ["Hel", "", "lo"], generationResult(3, "length"));
+  const chunks = await collect(stream);
+  const [{ id, created }] = chunks;
+  for (const chunk of chunks) {
+    assert.deepEqual(Object.keys(chunk), ["id", "object", "created", "model", "choices"]);
+    assert.deepEqual(
+      [chunk.id, chunk.created, chunk.object, chunk.model],
+      [id, created, "chat.completion.chunk", "test/model.gguf"],
+    );
+  }
+  const choice = (delta, finish_reason = null) => [{ index: 0, delta, logprobs: null, finish_reason }];
+  assert.deepEqual(chunks.map(({ choices }) => choices), [
+    choice({ role: "assistant", content: "", refusal: null }),
+    choice({ content: "Hel" }),
+    choice({ content: "lo" }),
+    choice({}, "length"),
+  ]);
+});
+
+test("include_usage adds a last chunk with the usage, and null to the others", async () => {
+  const params = { stream: true, stream_options: { include_usage: true } };
+  const chunks = await collect(await play(start(), params, ["a"]));
+  const last = chunks.pop();
+  assert.deepEqual(last.choices, []);
+  assert.equal(last.usage.total_tokens, 8);
+  assert.deepEqual(chunks.map(({ usage }) => usage), [null, null, null]);
+});
+
+test("logprobs come per token with the bytes of its text", async () => {
+  const expected = [
+    { token: "", logprob: -0, bytes: [], top_logprobs: [] },
+    { token: "é", logprob: -0.25, bytes: [0xc3, 0xa9], top_logprobs: [] },
+  ];
+  const whole = await play(start(), { logprobs: true }, ["", "é"]);
+  assert.deepEqual(whole.choices[0].logprobs, { content: expected, refusal: null });
+  const chunks = await collect(await play(start(), { logprobs: true, stream: true }, ["", "é"]));
+  assert.deepEqual(
+    chunks.slice(1, -1).flatMap(({ choices }) => choices[0].logprobs.content),
+    expected,
+  );
+});
+
+test("parameters reach the engine under its names, with OpenAI's default temperature", () => {
+  assert.deepEqual(chatRequest({ messages: MESSAGES }).options, { temperature: 1 });
+  const { options } = chatRequest({
+    messages: MESSAGES,
+    temperature: 0,
+    top_p: 0.5,
+    top_k: 40,
+    min_p: 0.1,
+    repetition_penalty: 1.1,
+    frequency_penalty: 0.5,
+    presence_penalty: -0.5,
+    seed: 7,
+    max_tokens: 3,
+    max_completion_tokens: 4,
+    stop: "END",
+    logprobs: true,
+  });
+  assert.deepEqual(options, {
+    temperature: 0,
+    topP: 0.5,
+    topK: 40,
+    minP: 0.1,
+    repetitionPenalty: 1.1,
+    frequencyPenalty: 0.5,
+    presencePenalty: -0.5,
+    seed: 7,
+    maxTokens: 4,
+    stop: ["END"],
+    logprobs: true,
+  });
+});
+
+test("null counts as left out, and values that ask for nothing more are taken", () => {
+  const nulls = ["temperature", "stop", "stream", "stream_options", "tools", "logit_bias", "n", "response_format", "foo"];
+  const { options, stream } = chatRequest({
+    messages: MESSAGES,
+    ...Object.fromEntries(nulls.map((name) => [name, null])),
+    user: "u",
+    safety_identifier: "s",
+    prompt_cache_key: "k",
+  });
+  assert.deepEqual([options, stream], [{ temperature: 1 }, false]);
+  chatRequest({
+    messages: MESSAGES,
+    n: 1,
+    top_logprobs: 0,
+    store: false,
+    response_format: { type: "text" },
+    modalities: ["text"],
+    stream: true,
+    stream_options: { include_obfuscation: false },
+  });
+});
+
+test("messages are put into the template's terms", () => {
+  const { messages } = chatRequest({
+    messages: [
+      { role: "developer", content: "Be brief." },
+      { role: "user", name: "Ada", content: [{ type: "text", text: "one" }, { type: "text", text: "two" }] },
+      { role: "assistant", content: "three", refusal: null, annotations: [], tool_calls: undefined, audio: null },
+    ],
+  });
+  assert.deepEqual(messages, [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "one\ntwo", name: "Ada" },
+    { role: "assistant", content: "three" },
+  ]);
+});
+
+test("an answer's message can be sent back", async () => {
+  const { choices } = await play(start(), {}, ["Hello"]);
+  assert.deepEqual(chatRequest({ messages: [...MESSAGES, choices[0].message] }).messages[1], {
+    role: "assistant",
+    content: "Hello",
+  });
+});
+
+test("what cannot be honoured is refused by name", () => {
+  const call = { id: "1", type: "function", function: { name: "f", arguments: "" } };
+  for (const [params, parameter] of [
+    [{ tools: [] }, "tools"],
+    [{ tool_choice: "auto" }, "tool_choice"],
+    [{ functions: [] }, "functions"],
+    [{ response_format: { type: "json_schema", json_schema: {} } }, "response_format"],
+    [{ response_format: { type: "json_object" } }, "response_format"],
+    [{ n: 2 }, "n"],
+    [{ top_logprobs: 5 }, "top_logprobs"],
+    [{ logit_bias: { 5: 1 } }, "logit_bias"],
+    [{ modalities: ["text", "audio"] }, "modalities"],
+    [{ store: true }, "store"],
+    [{ reasoning_effort: "low" }, "reasoning_effort"],
+    [{ temprature: 1 }, "temprature"],
+    [{ stream: true, stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
+    [{ stream: true, stream_options: { every: 2 } }, "stream_options.every"],
+    [{ messages: [{ role: "tool", content: "x" }] }, 'messages[0].role "tool"'],
+    [{ messages: [{ role: "assistant", content: "", tool_calls: [call] }] }, "messages[0].tool_calls"],
+    [{ messages: [{ role: "user", content: [{ type: "image_url" }] }] }, 'messages[0].content[0].type "image_url"'],
+  ]) {
+    assert.throws(
+      () => chatRequest({ messages: MESSAGES, ...params }),
+      pesiError("unsupported", { parameter }),
+      JSON.stringify(params),
+    );
+  }
+});
+
+test("values that cannot be used are refused by name", () => {
+  for (const [params, parameter] of [
+    [{ messages: undefined }, "messages"],
+    [{ messages: [] }, "messages"],
+    [{ messages: "Hi" }, "messages"],
+    [{ messages: [null] }, "messages[0]"],
+    [{ messages: [{ content: "x" }] }, "messages[0].role"],
+    [{ messages: [{ role: "robot", content: "x" }] }, "messages[0].role"],
+    [{ messages: [{ role: "user" }] }, "messages[0].content"],
+    [{ messages: [{ role: "user", content: [] }] }, "messages[0].content"],
+    [{ messages: [{ role: "user", content: ["x"] }] }, "messages[0].content[0]"],
+    [{ messages: [{ role: "user", content: [{ type: "text" }] }] }, "messages[0].content[0].text"],
+    [{ messages: [{ role: "user", content: "x", name: 1 }] }, "messages[0].name"],
+    [{ temperature: 2.001 }, "temperature"],
+    [{ temperature: "1" }, "temperature"],
+    [{ top_p: 0 }, "top_p"],
+    [{ max_tokens: 0 }, "max_tokens"],
+    [{ max_completion_tokens: 1.5 }, "max_completion_tokens"],
+    [{ seed: -1 }, "seed"],
+    [{ stop: ["a", "b", "c", "d", "e"] }, "stop"],
+    [{ stop: [""] }, "stop[0]"],
+    [{ stream: "yes" }, "stream"],
+    [{ stream_options: {} }, "stream_options"],
+    [{ logprobs: 1 }, "logprobs"],
+    [{ user: 5 }, "user"],
+    [{ response_format: "text" }, "response_format"],
+  ]) {
+    const kind = parameter === "response_format" ? "unsupported" : "invalid_argument";
+    assert.throws(() => chatRequest({ messages: MESSAGES, ...params }), pesiError(kind, { parameter }));
+  }
+});
+
+test("a failure before the first token rejects create, streaming or not", async () => {
+  for (const stream of [false, true]) {
+    const { worker, completions } = start();
+    const answer = completions.create({ messages: MESSAGES, stream });
+    worker.error((await worker.request("generate")).id, "context_exceeded");
+    await assert.rejects(answer, pesiError("context_exceeded"));
+  }
+});
+
+test("a failure in the middle is thrown by the iteration, after what came before", async () => {
+  const { worker, completions } = start();
+  const answer = completions.create({ messages: MESSAGES, stream: true });
+  const { id } = await worker.request("generate");
+  worker.event(id, [{ token: 1, text: "a" }]);
+  const stream = await answer;
+  worker.error(id, "device_lost");
+  const texts = [];
+  await assert.rejects(async () => {
+    for await (const { choices } of stream) texts.push(choices[0].delta.content);
+  }, pesiError("device_lost"));
+  assert.deepEqual(texts, ["", "a"]);
+});
+
+test("aborting the signal throws; the stream's own controller ends the iteration quietly", async () => {
+  for (const own of [false, true]) {
+    const { worker, completions } = start();
+    const controller = new AbortController();
+    const answer = completions.create({ messages: MESSAGES, stream: true }, { signal: controller.signal });
+    const { id } = await worker.request("generate");
+    worker.event(id, [{ token: 1, text: "a" }]);
+    const stream = await answer;
+    const read = async () => {
+      for await (const chunk of stream) (own ? stream.controller : controller).abort(chunk);
+    };
+    if (own) await read();
+    else await assert.rejects(read, pesiError("aborted"));
+    assert.ok(worker.posted.some((message) => message.type === "cancel" && message.id === id));
+  }
+});
+
+test("options beside the signal, and models without a chat template, are refused", async () => {
+  const { worker, completions } = start({ ...INFO, chatTemplate: false });
+  await assert.rejects(completions.create({ messages: MESSAGES }), pesiError("unsupported"));
+  await assert.rejects(completions.create({ messages: MESSAGES }, { timeout: 5 }), pesiError("invalid_argument"));
+  assert.deepEqual(worker.posted, []);
+});
