@@ -88,12 +88,13 @@ export class Conversation {
       for await (const { choices, usage } of stream) {
         const [choice] = choices;
         if (choice?.delta.content) view.add(choice.delta.content);
-        if (choice?.finish_reason) view.end(choice.finish_reason === "length" ? "Stopped at the longest length" : undefined);
+        if (choice?.finish_reason === "length") view.end("done", "Stopped at the longest length");
+        else if (choice?.finish_reason) view.end("done");
         if (usage) view.showUsage(usage);
       }
     } catch (error) {
       const aborted = error instanceof PesiError && error.kind === "aborted";
-      if (aborted) view.end("Stopped");
+      if (aborted) view.end("stopped", "Stopped");
       else view.fail(error);
     }
     // What was written counts as said, finished or not, unless there is nothing.
@@ -116,7 +117,8 @@ class AnswerView {
   #lastAt = 0;
   #pieces = 0;
   #usage: CompletionUsage | undefined;
-  #note: string | undefined;
+  #note = "";
+  #failure = "";
   #ended = false;
   #frame = 0;
 
@@ -152,9 +154,9 @@ class AnswerView {
   }
 
   /** Ends the answer, with a word on why where it was cut short. */
-  end(note: string | undefined): void {
+  end(state: "done" | "stopped", note = ""): void {
     this.#note = note;
-    this.#finish(note === "Stopped" ? "stopped" : "done");
+    this.#finish(state);
   }
 
   /** Ends the answer with an error. */
@@ -163,9 +165,8 @@ class AnswerView {
     notice.className = "notice";
     notice.textContent = explain(error);
     find(this.#element, ".answer", HTMLElement).after(notice);
-    this.#note = "Failed";
+    this.#failure = notice.textContent;
     this.#finish("failed");
-    announce(notice.textContent);
   }
 
   /** Shows the exact token counts, which come after the end. */
@@ -178,8 +179,8 @@ class AnswerView {
   spoken(): string {
     const answer = find(this.#element, ".answer", HTMLElement).textContent ?? "";
     const more = answer.length > ANNOUNCED_LENGTH ? "…" : "";
-    const note = this.#note === undefined ? "" : `${this.#note}. `;
-    return `${note}${answer.slice(0, ANNOUNCED_LENGTH)}${more}`;
+    const spoken = [this.#failure, this.#note, answer.slice(0, ANNOUNCED_LENGTH) + more];
+    return spoken.filter((part) => part !== "").join(": ");
   }
 
   #draw(): void {
@@ -215,7 +216,7 @@ class AnswerView {
       parts.push(`${format.duration(wait)} to first token`);
     }
     if (this.#ended && tokens > 0) parts.push(`${format.count(tokens)} ${tokens === 1 ? "token" : "tokens"}`);
-    if (this.#note !== undefined) parts.push(this.#note.toLowerCase());
+    if (this.#note !== "") parts.push(this.#note.toLowerCase());
     this.#stats.textContent = parts.join(" · ");
   }
 }
