@@ -224,7 +224,8 @@ class AnswerView {
 function explain(error: unknown): string {
   if (!(error instanceof PesiError)) return `Something went wrong: ${String(error)}`;
   if (error.kind === "context_exceeded") {
-    return `The conversation has outgrown what the model can hold in mind. Start a new chat to go on. (${error.message})`;
+    const advice = "The conversation has outgrown what the model can hold in mind. Start a new chat to go on.";
+    return `${advice} (${error.message})`;
   }
   return error.message;
 }

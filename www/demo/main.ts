@@ -135,13 +135,14 @@ function showProgress({ phase, loadedBytes, totalBytes, bytesPerSecond, etaSecon
     progressBar.removeAttribute("value");
   }
   const inBytes = phase !== "compile";
+  const isTimed = inBytes && known && share < 1 && bytesPerSecond > 0 && Number.isFinite(etaSeconds);
   const amount = known ? `${format.bytes(loadedBytes)} of ${format.bytes(totalBytes)}` : format.bytes(loadedBytes);
   fill(loading, {
     title: `${PHASES[phase]} ${progressName}`,
     percent: known ? `${Math.floor(share * 100)}%` : "",
     bytes: inBytes ? amount : known ? `Step ${loadedBytes} of ${totalBytes}` : "",
     speed: inBytes && bytesPerSecond > 0 ? `${format.bytes(bytesPerSecond)}/s` : "",
-    eta: inBytes && known && share < 1 && bytesPerSecond > 0 && Number.isFinite(etaSeconds) ? format.timeLeft(etaSeconds) : "",
+    eta: isTimed ? format.timeLeft(etaSeconds) : "",
   });
   const quarter = Math.floor(share * 4);
   if (quarter > announcedQuarter) {

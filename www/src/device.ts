@@ -47,7 +47,8 @@ export async function chooseDevice(
   const name = facts.description;
   if (requested === "webgpu") return { device: "webgpu", name, reason: "WebGPU was asked for.", adapter: facts };
   if (facts.softwareAdapter) {
-    return cpu(`The only WebGPU adapter here (${name}) is software, which is slower than computing on the CPU directly.`);
+    const why = "is software, which is slower than computing on the CPU directly";
+    return cpu(`The only WebGPU adapter here (${name}) ${why}.`);
   }
   return { device: "webgpu", name, reason: "This device has a GPU that WebGPU can use.", adapter: facts };
 }

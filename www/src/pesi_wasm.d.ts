@@ -7,7 +7,13 @@
 
 import type { AdapterFacts } from "./device.js";
 import type { GeneratedToken, GenerationResult, Progress } from "./types.js";
-import type { EngineGenerateOptions, EngineLoadOptions, EngineMessage, EngineModelInfo, EngineSource } from "./protocol.js";
+import type {
+  EngineGenerateOptions,
+  EngineLoadOptions,
+  EngineMessage,
+  EngineModelInfo,
+  EngineSource,
+} from "./protocol.js";
 
 /** Fetches and starts the module; by default from pesi_wasm_bg.wasm beside the bindings. */
 export default function init(): Promise<unknown>;

@@ -59,7 +59,11 @@ export type GenerateInput =
 /** Each method's parameters, result, and the events before the result. */
 export interface Methods {
   load: {
-    params: { readonly source: EngineSource; readonly device: "auto" | "webgpu" | "cpu"; readonly options: EngineLoadOptions };
+    params: {
+      readonly source: EngineSource;
+      readonly device: "auto" | "webgpu" | "cpu";
+      readonly options: EngineLoadOptions;
+    };
     result: ModelInfo;
     event: Progress;
   };
@@ -78,7 +82,12 @@ export type Method = keyof Methods;
 
 /** A request for one method, as a union over all of them. */
 export type Request = {
-  [M in Method]: { readonly type: "request"; readonly id: number; readonly method: M; readonly params: Methods[M]["params"] };
+  [M in Method]: {
+    readonly type: "request";
+    readonly id: number;
+    readonly method: M;
+    readonly params: Methods[M]["params"];
+  };
 }[Method];
 
 /** What the page sends. */

@@ -22,7 +22,10 @@ export interface LoadOptions {
    * Weights that the file stores quantized are the same in both.
    */
   precision?: "compact" | "exact";
-  /** Tokens of prompt and answer together that memory is reserved for. By default the model's own limit or less, as memory allows. */
+  /**
+   * Tokens of prompt and answer together that memory is reserved for. By default the model's own limit or less, as
+   * memory allows.
+   */
   contextLength?: number;
   /** Whether to keep the packed weights in browser storage, so that the next load needs no network. Default `true`. */
   cache?: boolean;
@@ -34,7 +37,10 @@ export interface LoadOptions {
 
 /** How far loading has come. */
 export interface Progress {
-  /** `download`: reading the model's files; `load`: from browser storage to the device; `compile`: building GPU pipelines. */
+  /**
+   * `download`: reading the model's files; `load`: from browser storage to the device; `compile`: building GPU
+   * pipelines.
+   */
   phase: "download" | "load" | "compile";
   /** The file concerned; during `compile`, the pipeline. */
   file: string;
@@ -136,7 +142,10 @@ export interface GeneratedToken {
 
 /** How a generation went. */
 export interface GenerationResult {
-  /** `stop`: the model or a stop text ended it; `length`: `maxTokens` or the context was reached; `aborted`: cancelled. */
+  /**
+   * `stop`: the model or a stop text ended it; `length`: `maxTokens` or the context was reached; `aborted`: it was
+   * cancelled.
+   */
   finishReason: "stop" | "length" | "aborted";
   /** Tokens of the prompt. */
   promptTokens: number;

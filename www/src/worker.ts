@@ -39,7 +39,8 @@ const handlers: Handlers = {
       initWasm(),
     ]);
     const loadOn = (choice: DeviceChoice): Promise<Model> => {
-      const target = choice.device === "webgpu" ? { device: choice.device, adapter: choice.adapter } : { device: choice.device };
+      const { device: chosen } = choice;
+      const target = chosen === "webgpu" ? { device: chosen, adapter: choice.adapter } : { device: chosen };
       return Model.load(source, { ...options, ...target, signal, onProgress: emit });
     };
     let choice = first;
