@@ -61,7 +61,7 @@ impl Gguf {
     /// Parses the header of a file of `file_len` bytes from `prefix`, the first of them.
     ///
     /// Every count, length and offset is checked against the size of the file, so the tensors that
-    /// are returned lie within it. Memory in use stays below four times `prefix.len()` and a few
+    /// are returned lie within it. Memory in use stays below five times `prefix.len()` and a few
     /// KiB.
     ///
     /// # Errors

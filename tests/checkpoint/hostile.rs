@@ -114,6 +114,15 @@ fn counts_beyond_the_file_are_refused() {
     }
 }
 
+/// The entries have taken the bytes that the tensors would need.
+#[test]
+fn counts_beyond_the_rest_of_the_header_are_refused() {
+    let mut file = File::new().entry("key", value_type::STRING, string(&[b'v'; 3200]));
+    let offset = number(file.header().len() as u64);
+    file.n_tensors = Some(100);
+    expect(&file, InvalidModel, &[("n_tensors", number(100)), ("offset", offset)]);
+}
+
 #[test]
 fn names_that_are_too_long_are_refused() {
     let longest = "k".repeat(65_535);
@@ -240,6 +249,16 @@ fn tensors_lie_within_the_file_and_apart() {
     }
     let file = with_tensor("embedding", |tensor| tensor.offset = 256);
     expect(&file, InvalidModel, &[("offset", number(file.header().len() as u64 / 64 * 64 + 320))]);
+    // One byte in common.
+    let unaligned = |offset| {
+        File::new()
+            .entry("general.alignment", value_type::U32, 1u32.to_le_bytes())
+            .aligned(1)
+            .tensor("first", &[4], F32, 0, 16)
+            .tensor("second", &[1], F32, offset, 4)
+    };
+    expect(&unaligned(15), InvalidModel, &[("tensor", text("first")), ("other", text("second"))]);
+    assert!(parse(&unaligned(16).bytes()).is_ok());
     // One byte short of what the last tensor needs.
     let mut file = sample();
     file.data_len -= 1;
