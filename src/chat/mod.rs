@@ -1,1 +1,158 @@
-//! chat
+//! Conversations to prompts, through the Jinja template that a model brings along.
+//!
+//! Templates are written for the `transformers` library in Python. This module gives them what they
+//! expect there: its whitespace settings, its `tojson`, `raise_exception` and `strftime_now`, the
+//! methods of Python's strings and dictionaries, loop controls.
+//!
+//! A template is untrusted: it runs with a budget of fuel, which pays for its steps, for the memory
+//! it takes and for the text it writes. It can reach nothing but its inputs.
+
+mod date;
+mod json;
+
+use std::{collections::BTreeMap, fmt};
+
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
+};
+use minijinja_contrib::pycompat;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The fuel of one rendering. One unit pays for a step of the template or for 64 bytes, so that a
+/// template can neither run for more than a few seconds nor take or write more than 128 MB.
+const FUEL: u64 = 2_000_000;
+
+/// How deep templates may recurse, in units of the engine: a macro call takes about ten.
+const MAX_RECURSION: usize = 250;
+
+/// The longest message of an error taken from a template, in bytes.
+const MAX_MESSAGE: usize = 1000;
+
+/// The name under which the engine knows the one template.
+const NAME: &str = "chat_template";
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+}
+
+/// What a template is rendered with.
+#[derive(Clone, Debug, Default)]
+pub struct TemplateRequest {
+    /// The conversation: an array of objects with `role`, `content` and whatever else the template
+    /// reads, passed on as they are.
+    pub messages: serde_json::Value,
+    /// The tools that the model may call, as OpenAI's API describes them.
+    pub tools: Option<serde_json::Value>,
+    /// Whether the prompt is to end with the beginning of the assistant's answer.
+    pub add_generation_prompt: bool,
+    /// Further variables, such as `reasoning_effort` or `enable_thinking`.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// The current time in seconds since 1970. Templates see it in UTC: add the offset of a time
+    /// zone to have them see another.
+    pub now: i64,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`. The texts of the special tokens are what the template sees as
+    /// `bos_token` and `eos_token`.
+    ///
+    /// # Errors
+    /// Of kind [`Template`](ErrorKind::Template) if the template is malformed.
+    pub fn new(source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(explain)?);
+        environment.set_debug(false);
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_recursion_limit(MAX_RECURSION);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        environment.add_filter("tojson", json::tojson);
+        environment.add_function("raise_exception", raise_exception);
+        for (name, token) in [("bos_token", bos_token), ("eos_token", eos_token)] {
+            if let Some(token) = token {
+                environment.add_global(name, token);
+            }
+        }
+        environment.add_template_owned(NAME, source.to_owned()).map_err(explain)?;
+        Ok(Self { environment })
+    }
+
+    /// The prompt that the template makes of a conversation.
+    ///
+    /// # Errors
+    /// Of kind [`Template`](ErrorKind::Template) if the template fails, with its own message where
+    /// it raises an exception, or if it exceeds its budget.
+    pub fn render(&self, request: &TemplateRequest) -> Result<String> {
+        let now = request.now;
+        let strftime_now = Value::from_function(move |format: &str| date::strftime(now, format));
+        let extra = request.extra.iter();
+        let mut variables: BTreeMap<&str, Value> =
+            extra.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))).collect();
+        variables.extend([
+            ("messages", Value::from(Serde(&request.messages))),
+            ("tools", Value::from(Serde(&request.tools))),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(request.add_generation_prompt)),
+            ("strftime_now", strftime_now),
+        ]);
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(variables))
+            .map_err(explain)
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ChatTemplate").finish_non_exhaustive()
+    }
+}
+
+/// The message of an exception that a template raised.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    let kind = minijinja::ErrorKind::InvalidOperation;
+    Err(minijinja::Error::new(kind, "the template raised an exception")
+        .with_source(Raised(message)))
+}
+
+/// The crate's error for one of the engine.
+fn explain(error: minijinja::Error) -> Error {
+    let causes = || {
+        let first: &(dyn std::error::Error + 'static) = &error;
+        std::iter::successors(Some(first), |cause| cause.source())
+    };
+    if let Some(Raised(message)) = causes().find_map(|cause| cause.downcast_ref()) {
+        return Error::new(ErrorKind::Template, shortened(message));
+    }
+    let mut engine_errors = causes().filter_map(|cause| cause.downcast_ref::<minijinja::Error>());
+    if engine_errors.any(|error| error.kind() == minijinja::ErrorKind::OutOfFuel) {
+        return Error::new(ErrorKind::Template, "the chat template takes too much time or memory")
+            .with("limit", FUEL);
+    }
+    let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
+    let message = format!("the chat template failed: {}{detail}", error.kind());
+    let failure = Error::new(ErrorKind::Template, shortened(&message));
+    match error.line() {
+        Some(line) => failure.with("line", line),
+        None => failure,
+    }
+}
+
+fn shortened(message: &str) -> String {
+    message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned()
+}
