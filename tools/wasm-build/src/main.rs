@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
         .web(true)?
+        .omit_default_module_path(false)
         .typescript(true)
         .out_name("pesi_wasm")
         .generate(out_dir)?;
