@@ -8,7 +8,20 @@
 
 pub mod chat;
 pub mod checkpoint;
+pub mod config;
+pub mod cpu;
+pub mod engine;
 pub mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+pub mod model;
+pub mod ops;
+pub mod sampler;
+pub mod session;
+pub mod source;
 pub mod tokenizer;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};

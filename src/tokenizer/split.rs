@@ -245,3 +245,31 @@ fn unknown(slot: &'static str, name: &str) -> Error {
 fn rule_failed(error: tokenizers::Error) -> Error {
     Error::unsupported(format!("a rule of the tokenizer cannot be applied: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        text: String,
+        words: BTreeMap<String, Vec<String>>,
+    }
+
+    #[test]
+    fn every_family_cuts_words_as_its_official_tokenizer_does() {
+        let golden = include_str!("../../tests/golden/tokenizer/splits.json");
+        let cases: Vec<Case> = serde_json::from_str(golden).unwrap();
+        let runs = cases.iter().flat_map(|case| case.words.iter().map(|run| (&case.text, run)));
+        for (text, (name, words)) in runs {
+            let mut found = Vec::new();
+            let splitter = Splitter::named(name).unwrap();
+            splitter
+                .split(text, &mut Scratch::default(), |word| found.push(word.to_owned()))
+                .unwrap();
+            assert_eq!(&found, words, "{name} cuts {text:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+// Rows of input times a matrix: out[t, r] = then(x[t] · w[r] + bias[r]).
+//
+// Grid: (tiles of 64 rows, tiles of 32 tokens). A workgroup of 64 threads decodes one block of 32
+// columns of 64 rows at a time into workgroup memory and multiplies it with 32 tokens; each thread
+// keeps 8 rows by 4 tokens. With SWIGLU a tile is 32 gates and their 32 ups, so that a thread holds
+// both of a pair. With HALF_TILE (shader-f16, for codes whose products with f16 scales fit f16) decoded
+// weights are kept in f16; sums are f32 always.
+// Limits: columns are a multiple of 32.
+
+#import "state.wgsl"
+#import "block.wgsl"
+
+struct Params {
+    n_rows: u32,      // outputs of this page
+    n_blocks: u32,    // blocks of 32 columns
+    first_out: u32,   // index of this page's first output
+    pair: u32,        // rows from a gate to its up
+    n_out: u32,       // outputs of the whole matrix
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_rows, row words]
+@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_rows, row words]
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens, n_blocks · 8]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [n_tokens, n_out]
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [n_out], gates then ups
+#endif
+
+#ifdef HALF_TILE
+alias Weights = vec4<f16>;
+#else
+alias Weights = vec4<f32>;
+#endif
+
+const WORDS: u32 = 8u;             // vec4 words of a block
+const STRIDE: u32 = WORDS + 1u;    // padded, so that neighbouring rows are in other banks
+#ifdef SWIGLU
+const ROWS_OUT: u32 = 32u;
+#else
+const ROWS_OUT: u32 = 64u;
+#endif
+
+var<workgroup> w_tile: array<Weights, 64u * STRIDE>;
+var<workgroup> x_tile: array<vec4<f32>, 32u * STRIDE>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let first_row = workgroup.x * ROWS_OUT;
+    let first_token = workgroup.y * 32u;
+    let row_lane = thread / 8u;
+    let token_lane = thread % 8u;
+
+    // The matrix row that this thread decodes.
+    var w_row = min(first_row + thread % ROWS_OUT, params.n_rows - 1u);
+    if (thread >= ROWS_OUT) {
+        w_row += params.pair;
+    }
+
+    var sums: array<vec4<f32>, 8>;    // 8 rows; 4 tokens in a vector
+    for (var block = 0u; block < params.n_blocks; block++) {
+        let w = load_block(w_row, block, params.n_blocks);
+        let at = thread * STRIDE;
+        w_tile[at] = Weights(w.v0);
+        w_tile[at + 1u] = Weights(w.v1);
+        w_tile[at + 2u] = Weights(w.v2);
+        w_tile[at + 3u] = Weights(w.v3);
+        w_tile[at + 4u] = Weights(w.v4);
+        w_tile[at + 5u] = Weights(w.v5);
+        w_tile[at + 6u] = Weights(w.v6);
+        w_tile[at + 7u] = Weights(w.v7);
+        for (var i = thread; i < 32u * WORDS; i += 64u) {
+            let token = min(first_token + i / WORDS, state.n_tokens - 1u);
+            x_tile[i / WORDS * STRIDE + i % WORDS] =
+                x[(token * params.n_blocks + block) * WORDS + i % WORDS];
+        }
+        workgroupBarrier();
+        for (var word = 0u; word < WORDS; word++) {
+            let x0 = x_tile[token_lane * STRIDE + word];
+            let x1 = x_tile[(token_lane + 8u) * STRIDE + word];
+            let x2 = x_tile[(token_lane + 16u) * STRIDE + word];
+            let x3 = x_tile[(token_lane + 24u) * STRIDE + word];
+            for (var i = 0u; i < 8u; i++) {
+                let w = vec4<f32>(w_tile[(row_lane + i * 8u) * STRIDE + word]);
+                sums[i] += vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3));
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var i = 0u; i < ROWS_OUT / 8u; i++) {
+        let row = first_row + row_lane + i * 8u;
+        if (row >= params.n_rows) {
+            continue;
+        }
+        let column = params.first_out + row;
+        var y = sums[i];
+#ifdef BIAS
+        y += bias[column];
+#endif
+#ifdef SWIGLU
+        var up = sums[i + 4u];
+#ifdef BIAS
+        up += bias[params.n_out + column];
+#endif
+        y = y / (1.0 + exp(-y)) * up;
+#endif
+        for (var j = 0u; j < 4u; j++) {
+            let token = first_token + token_lane + j * 8u;
+            if (token < state.n_tokens) {
+                let at = token * params.n_out + column;
+#ifdef ADD
+                out[at] += y[j];
+#else
+                out[at] = y[j];
+#endif
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+// One row of input times a matrix: out[r] = then(norm(x) · w[r] + bias[r]).
+//
+// Grid: (workgroups of ROWS · WORKGROUP / LANES rows; folded into y above 65,535). LANES threads share
+// ROWS rows and stride over their blocks; each weight is read once. With NORM the sum of squares is
+// taken on the way and the factor applied to the product. The input is the chunk's last row.
+// Limits: columns are a multiple of 32; LANES divides WORKGROUP.
+
+#import "state.wgsl"
+#import "block.wgsl"
+#import "lanes.wgsl"
+
+struct Params {
+    n_rows: u32,      // outputs of this page
+    n_blocks: u32,    // blocks of 32 columns
+    first_out: u32,   // index of this page's first output
+    pair: u32,        // rows from a gate to its up
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_rows, row words]
+@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_rows, row words]
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens, n_blocks · 8]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [n_out]
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [n_out], gates then ups
+#endif
+#ifdef NORM
+@group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;        // [n_blocks · 8]
+#endif
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) n_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let lane = thread % LANES;
+    let group = (workgroup.y * n_workgroups.x + workgroup.x) * (WORKGROUP / LANES) + thread / LANES;
+    let first_row = group * ROWS;
+    let x_start = (state.n_tokens - 1u) * params.n_blocks * 8u;
+
+    var sums: array<f32, ROWS>;
+#ifdef SWIGLU
+    var up_sums: array<f32, ROWS>;
+#endif
+    var squares = 0.0;
+    for (var block = lane; block < params.n_blocks; block += LANES) {
+        let at = x_start + block * 8u;
+        var b = Block(x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+            x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]);
+#ifdef NORM
+        squares += block_dot(b, b);
+        let g = block * 8u;
+        b = Block(b.v0 * gain[g], b.v1 * gain[g + 1u], b.v2 * gain[g + 2u], b.v3 * gain[g + 3u],
+            b.v4 * gain[g + 4u], b.v5 * gain[g + 5u], b.v6 * gain[g + 6u], b.v7 * gain[g + 7u]);
+#endif
+        let b_sum = block_sum(b);
+        for (var i = 0u; i < ROWS; i++) {
+            let row = min(first_row + i, params.n_rows - 1u);
+            sums[i] += dot_with(row, block, params.n_blocks, b, b_sum);
+#ifdef SWIGLU
+            up_sums[i] += dot_with(row + params.pair, block, params.n_blocks, b, b_sum);
+#endif
+        }
+    }
+
+    var factor = 1.0;
+#ifdef NORM
+    let mean_square = sum_lanes(squares, thread) / f32(params.n_blocks * 32u);
+    factor = inverseSqrt(mean_square + params.eps);
+#endif
+    for (var i = 0u; i < ROWS; i++) {
+        var y = sum_lanes(sums[i], thread) * factor;
+        let row = first_row + i;
+#ifdef SWIGLU
+        var up = sum_lanes(up_sums[i], thread) * factor;
+#endif
+        if (lane == 0u && row < params.n_rows) {
+            let at = params.first_out + row;
+#ifdef BIAS
+            y += bias[at];
+#endif
+#ifdef SWIGLU
+#ifdef BIAS
+            up += bias[arrayLength(&bias) / 2u + at];
+#endif
+            out[at] = y / (1.0 + exp(-y)) * up;
+#else
+#ifdef ADD
+            out[at] += y;
+#else
+            out[at] = y;
+#endif
+#endif
+        }
+    }
+}

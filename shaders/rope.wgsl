@@ -1,0 +1,87 @@
+// Rotary embeddings, and the write into the cache.
+//
+// Grid: (threads over a row's queries, keys and values two elements at a time, tokens). Queries are
+// rotated in place, keys on their way into the cache; values are copied. The cache keeps two f16 in a
+// word. With HALVES element i of a head rotates with i + n_rot/2, else 2i with 2i + 1.
+// The rotation of a position is the product of a fine and a coarse entry of `rotations`, see ops::rope.
+
+#import "state.wgsl"
+
+struct Params {
+    n_heads: u32,
+    n_kv_heads: u32,
+    head_dim: u32,
+    n_rot: u32,        // elements of a head that rotate
+    capacity: u32,     // positions in the cache
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> rotations: array<vec2<f32>>;    // [256 + coarse, n_rot / 2]
+@group(0) @binding(3) var<storage, read_write> qkv: array<f32>;          // [n_tokens, all heads · head_dim]
+@group(0) @binding(4) var<storage, read_write> keys: array<u32>;         // [n_kv_heads, capacity, head_dim / 2]
+@group(0) @binding(5) var<storage, read_write> values: array<u32>;       // as keys
+
+fn rotation(position: u32, pair: u32) -> vec2<f32> {
+    let n_pairs = params.n_rot / 2u;
+    let fine = rotations[position % 256u * n_pairs + pair];
+    let coarse = rotations[(256u + position / 256u) * n_pairs + pair];
+    return vec2<f32>(fine.x * coarse.x - fine.y * coarse.y, fine.y * coarse.x + fine.x * coarse.y);
+}
+
+// Element `i` of the head at `head`, rotated.
+fn rotated(head: u32, i: u32, position: u32) -> f32 {
+    if (i >= params.n_rot) {
+        return qkv[head + i];
+    }
+#ifdef HALVES
+    let n_pairs = params.n_rot / 2u;
+    let pair = i % n_pairs;
+    let is_first = i < n_pairs;
+    let other = qkv[head + select(pair, pair + n_pairs, is_first)];
+#else
+    let pair = i / 2u;
+    let is_first = i % 2u == 0u;
+    let other = qkv[head + (i ^ 1u)];
+#endif
+    let r = rotation(position, pair);
+    return qkv[head + i] * r.x + select(other, -other, is_first) * r.y;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let half_dim = params.head_dim / 2u;
+    let token = id.y;
+    let n_heads = params.n_heads + 2u * params.n_kv_heads;
+    if (id.x >= n_heads * half_dim || token >= state.n_tokens) {
+        return;
+    }
+    let position = state.position + token;
+    let head_idx = id.x / half_dim;
+    let i = id.x % half_dim;
+    let head = (token * n_heads + head_idx) * params.head_dim;
+    if (head_idx < params.n_heads) {
+        if (i < params.n_rot / 2u) {
+#ifdef HALVES
+            let a = i;
+            let b = i + params.n_rot / 2u;
+#else
+            let a = 2u * i;
+            let b = a + 1u;
+#endif
+            let rotated_a = rotated(head, a, position);
+            let rotated_b = rotated(head, b, position);
+            qkv[head + a] = rotated_a;
+            qkv[head + b] = rotated_b;
+        }
+        return;
+    }
+    let kv_head = (head_idx - params.n_heads) % params.n_kv_heads;
+    let at = (kv_head * params.capacity + position) * half_dim + i;
+    if (head_idx < params.n_heads + params.n_kv_heads) {
+        let pair = vec2<f32>(rotated(head, 2u * i, position), rotated(head, 2u * i + 1u, position));
+        keys[at] = pack2x16float(pair);
+    } else {
+        values[at] = pack2x16float(vec2<f32>(qkv[head + 2u * i], qkv[head + 2u * i + 1u]));
+    }
+}

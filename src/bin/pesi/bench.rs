@@ -1,0 +1,60 @@
+//! `bench`: medians of some runs as one JSON object.
+
+use pesi::{
+    Result,
+    sampler::SamplingParams,
+    session::{Request, Summary},
+};
+use serde_json::json;
+
+use crate::{
+    BenchArgs, Device,
+    commands::print,
+    open::{NativeHost, open},
+};
+
+pub async fn bench(args: BenchArgs) -> Result<()> {
+    let host = NativeHost::new();
+    let loaded = open(&args.model, &host).await?;
+    let mut session = loaded.session;
+    let n_vocab = session.config().n_vocab;
+    let request = Request {
+        // Any tokens do: the work is the same.
+        tokens: (0..args.prompt.max(1)).map(|i| (i * 7919 % n_vocab) as u32).collect(),
+        max_tokens: Some(args.generate.max(2)),
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        ignore_eos: true,
+        reuse_prefix: false,
+    };
+    let mut runs: Vec<Summary> = Vec::new();
+    for _ in 0..args.rounds.max(1) {
+        runs.push(session.generate(&request, &host, &|| false, &mut |_| Ok(())).await?);
+    }
+    let median = |value: &dyn Fn(&Summary) -> f64| {
+        let mut values: Vec<f64> = runs.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let first_token_ms = median(&|run| run.first_token_ms);
+    let decode_rate = median(&|run| (run.completion_tokens - 1) as f64 / (run.decode_ms / 1e3));
+    // Every weight is read once a token; of the embedding table, if it stands alone, one row.
+    let weight_bytes = loaded.memory.weights as f64;
+    let object = json!({
+        "model": args.model.model,
+        "device": if args.model.device == Device::Cpu { "cpu" } else { "gpu" },
+        "device_name": session.device_name(),
+        "rounds": runs.len(),
+        "load_ms": loaded.load_ms,
+        "prompt_tokens": request.tokens.len(),
+        "first_token_ms": first_token_ms,
+        "prefill_tokens_per_second": request.tokens.len() as f64 / (first_token_ms / 1e3),
+        "generated_tokens": runs[0].completion_tokens,
+        "decode_tokens_per_second": decode_rate,
+        "weight_gigabytes_per_second": decode_rate * weight_bytes / 1e9,
+        "weights_bytes": loaded.memory.weights,
+        "caches_bytes": loaded.memory.caches,
+        "scratch_bytes": loaded.memory.scratch,
+    });
+    print(&format!("{object}\n"))
+}

@@ -1,0 +1,175 @@
+//! `generate`, `logits` and `inspect`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use pesi::{
+    Error, ErrorKind, Result,
+    chat::TemplateRequest,
+    sampler::SamplingParams,
+    session::{FinishReason, ModelFile, Request, Session},
+    source::{FileSource, Source},
+    weights::Precision,
+};
+use serde_json::json;
+
+use crate::{
+    GenerateArgs, InspectArgs, LogitsArgs,
+    open::{NativeHost, open},
+};
+
+pub async fn generate(args: GenerateArgs) -> Result<()> {
+    let host = NativeHost::new();
+    let mut session = open(&args.model, &host).await?.session;
+    let tokens = prompt_tokens(&args, &session)?;
+    let request = Request {
+        tokens,
+        max_tokens: args.max_tokens,
+        sampling: SamplingParams {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            seed: args.seed,
+            ..Default::default()
+        },
+        stop: Vec::new(),
+        ignore_eos: args.ignore_eos,
+        reuse_prefix: false,
+    };
+    let (mut tokens, mut text) = (Vec::new(), String::new());
+    let summary = session
+        .generate(&request, &host, &|| false, &mut |events| {
+            for event in events {
+                tokens.push(event.token);
+                text.push_str(&event.text);
+                if !args.json {
+                    print(&event.text)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    if !args.json {
+        return print("\n");
+    }
+    let finish_reason = match summary.finish_reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+    };
+    let seconds = summary.decode_ms / 1e3;
+    let object = json!({
+        "text": text,
+        "tokens": tokens,
+        "finish_reason": finish_reason,
+        "prompt_tokens": summary.prompt_tokens,
+        "completion_tokens": summary.completion_tokens,
+        "first_token_ms": summary.first_token_ms,
+        "decode_tokens_per_second":
+            (seconds > 0.0).then(|| (summary.completion_tokens - 1) as f64 / seconds),
+    });
+    print(&format!("{object}\n"))
+}
+
+fn prompt_tokens(args: &GenerateArgs, session: &Session) -> Result<Vec<u32>> {
+    match (&args.prompt, &args.chat) {
+        (Some(prompt), _) => session.file.prompt_tokens(prompt),
+        (None, Some(message)) => {
+            let template = session
+                .template()
+                .ok_or_else(|| Error::unsupported("the model file has no chat template"))?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            session.tokenizer().encode(&template.render(&TemplateRequest {
+                messages: json!([{ "role": "user", "content": message }]),
+                tools: None,
+                add_generation_prompt: true,
+                extra: serde_json::Map::new(),
+                now: now.as_secs() as i64,
+            })?)
+        }
+        (None, None) if args.tokens.is_empty() => {
+            Err(Error::argument("one of --prompt, --chat and --tokens is needed"))
+        }
+        (None, None) => Ok(args.tokens.clone()),
+    }
+}
+
+pub async fn logits(args: LogitsArgs) -> Result<()> {
+    let host = NativeHost::new();
+    let mut session = open(&args.model, &host).await?.session;
+    let logits = session.logits(&args.tokens, &host, &|| false).await?;
+    let shape = vec![args.tokens.len(), session.config().n_vocab];
+    let view = safetensors::tensor::TensorView::new(
+        safetensors::Dtype::F32,
+        shape,
+        bytemuck::cast_slice(&logits),
+    );
+    view.and_then(|view| safetensors::serialize([("logits", view)], None))
+        .map_err(|error| Error::argument(format!("cannot serialise the logits: {error}")))
+        .and_then(|bytes| {
+            fs::write(&args.out, bytes).map_err(|error| storage("cannot write", &error))
+        })
+}
+
+pub async fn inspect(args: InspectArgs) -> Result<()> {
+    let source = FileSource::open(&args.model)?;
+    let (file, head) = ModelFile::open(&source).await?;
+    let config = &file.config;
+    let mut types: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for tensor in &file.gguf.tensors {
+        let entry = types.entry(tensor.dtype.name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + tensor.n_bytes);
+    }
+    let plan = file.plan(Precision::Compact)?;
+    let object = json!({
+        "format": format!("GGUF v{}", file.gguf.version),
+        "bytes": source.len(),
+        "header_bytes": head.len(),
+        "architecture": config.architecture,
+        "name": config.name,
+        "parameters": plan.weights.n_elements(),
+        "packed_bytes": plan.weights.packed_bytes(),
+        "n_layers": config.n_layers,
+        "n_embd": config.n_embd,
+        "n_ffn": config.n_ffn,
+        "n_heads": config.n_heads,
+        "n_kv_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "n_vocab": config.n_vocab,
+        "context_length": config.context_length,
+        "chat_template": file.template.is_some(),
+        "stop_tokens": file.tokenizer.stop_ids(),
+        "tensor_types": types.into_iter().map(|(name, (n_tensors, n_bytes))| {
+            (name.to_owned(), json!({ "tensors": n_tensors, "bytes": n_bytes }))
+        }).collect::<serde_json::Map<_, _>>(),
+    });
+    print(&format!("{object:#}\n"))?;
+    if args.tensors {
+        for tensor in &file.gguf.tensors {
+            print(&format!(
+                "{:>14} {:>12} {:<6} {:?} {}\n",
+                tensor.offset,
+                tensor.n_bytes,
+                tensor.dtype.name(),
+                tensor.shape,
+                tensor.name
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes to standard output at once; a closed pipe is an error, not a panic.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| storage("cannot write to standard output", &error))
+}
+
+fn storage(what: &str, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Storage, format!("{what}: {error}"))
+}

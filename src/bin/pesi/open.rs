@@ -1,0 +1,65 @@
+//! From command-line arguments to a session.
+
+use std::time::Instant;
+
+use pesi::{
+    Error, Result,
+    engine::{DeviceKind, MemoryUse, create_engine},
+    gpu::context::AdapterHints,
+    session::{Host, ModelFile, Session, default_context_length},
+    source::{FileSource, LocalFuture},
+    weights::load,
+};
+
+use crate::{Device, ModelArgs};
+
+/// A thread of a process: nothing to yield to.
+pub struct NativeHost(Instant);
+
+impl NativeHost {
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Host for NativeHost {
+    fn now(&self) -> f64 {
+        self.0.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn yield_now(&self) -> LocalFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What loading took.
+pub struct Loaded {
+    pub session: Session,
+    pub load_ms: f64,
+    pub memory: MemoryUse,
+}
+
+/// Loads the model that `args` name.
+pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
+    let started = host.now();
+    let source = FileSource::open(&args.model)?;
+    let (file, _) = ModelFile::open(&source).await?;
+    let plan = file.plan(args.precision.into())?;
+    let longest = file.config.context_length;
+    let context_length = args.context_length.unwrap_or(default_context_length(longest));
+    if context_length == 0 || context_length > longest {
+        return Err(Error::argument("context length is beyond the model's")
+            .with("found", context_length)
+            .with("limit", longest));
+    }
+    let kind = match args.device {
+        Device::Cpu => DeviceKind::Cpu,
+        Device::Gpu => DeviceKind::Gpu(AdapterHints::default()),
+    };
+    let mut engine = create_engine(&kind, &plan, context_length).await?;
+    load(&source, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await?;
+    engine.warm_up().await?;
+    let memory = engine.memory();
+    let session = Session::new(engine, file, context_length);
+    Ok(Loaded { session, load_ms: host.now() - started, memory })
+}

@@ -1,0 +1,165 @@
+//! The operations on the CPU: one file an operation, twins of `gpu::ops` and of the shaders.
+//!
+//! [`CpuDevice`] holds a plan's weights, buffers and caches in memory and carries the plan out.
+//! [`reference`] states each operation in its plainest form; tests compare everything with it.
+
+mod attention;
+mod embed;
+mod linear;
+pub mod reference;
+mod rope;
+mod sample;
+mod weights;
+
+use std::ops::Range;
+
+pub use self::{sample::Sampler, weights::CpuWeight};
+use crate::{
+    error::Result,
+    ops::{BufferId, Linear, Op, Plan},
+    weights::{Sink, WeightId},
+};
+
+/// A plan with its weights, activations and caches in memory.
+pub struct CpuDevice {
+    plan: Plan,
+    weights: Vec<CpuWeight>,
+    /// Activations of the chunk being computed, by [`BufferId`].
+    buffers: Vec<Vec<f32>>,
+    /// Keys and values by cache; they grow with the positions in use.
+    caches: Vec<attention::Cache>,
+    /// Entries of [`RopeTable::entries`](crate::ops::rope::RopeTable::entries).
+    rotations: Vec<[f32; 2]>,
+    linear: linear::Scratch,
+    scores: Vec<f32>,
+    /// Tokens of the last chunk.
+    n_tokens: usize,
+}
+
+impl CpuDevice {
+    /// Allocates the weights of `plan`, zeroed until they are written through [`Sink`].
+    pub fn new(plan: Plan, context_length: usize) -> Self {
+        Self {
+            weights: plan.weights.weights.iter().map(CpuWeight::new).collect(),
+            buffers: vec![Vec::new(); plan.buffers.len()],
+            caches: plan.caches.iter().map(|&heads| attention::Cache::new(heads)).collect(),
+            rotations: plan.rope.entries(context_length),
+            linear: linear::Scratch::default(),
+            scores: Vec::new(),
+            n_tokens: 0,
+            plan,
+        }
+    }
+
+    /// Bytes in use: of weights, of caches, of everything else.
+    pub fn memory(&self) -> [u64; 3] {
+        let weights = self.weights.iter().map(CpuWeight::bytes).sum::<usize>();
+        let caches = self.caches.iter().map(attention::Cache::bytes).sum::<usize>();
+        let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * 4).sum::<usize>();
+        [weights as u64, caches as u64, (buffers + self.rotations.len() * 8) as u64]
+    }
+
+    /// Computes the layers for `tokens` at successive positions from `position`.
+    ///
+    /// # Panics
+    /// When `tokens` is empty or a token is not below `n_vocab`: callers have checked.
+    pub fn extend(&mut self, tokens: &[u32], position: usize) {
+        assert!(!tokens.is_empty(), "a chunk has at least one token");
+        self.n_tokens = tokens.len();
+        for index in 0..self.plan.layers.len() {
+            match self.plan.layers[index] {
+                Op::Embed { table, out } => {
+                    let n_values = tokens.len() * self.width(out);
+                    let out = resized(&mut self.buffers[out.0], n_values);
+                    embed::embed(&self.weights[table.0], tokens, out);
+                }
+                Op::Linear(linear) => self.linear(&linear, 0..tokens.len()),
+                Op::Rope { qkv, cache, heads: _, pairing, n_rot } => rope::rope(
+                    &mut self.buffers[qkv.0],
+                    &mut self.caches[cache.0],
+                    &self.rotations,
+                    position,
+                    pairing,
+                    n_rot,
+                ),
+                Op::Attention { qkv, cache, out, heads, scale } => {
+                    let mut attended = std::mem::take(&mut self.buffers[out.0]);
+                    resized(&mut attended, tokens.len() * heads.q_width());
+                    attention::attention(
+                        &self.buffers[qkv.0],
+                        &self.caches[cache.0],
+                        position,
+                        scale,
+                        &mut self.scores,
+                        &mut attended,
+                    );
+                    self.buffers[out.0] = attended;
+                }
+            }
+        }
+    }
+
+    /// Logits of tokens `rows` of the last chunk, [rows, n_vocab].
+    pub fn logits(&mut self, rows: Range<usize>) -> &mut [f32] {
+        let head = self.plan.head;
+        self.linear(&head, rows);
+        &mut self.buffers[head.out.0]
+    }
+
+    /// Number of tokens in the last chunk.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// The activations in buffer `id` after the last chunk.
+    pub fn buffer(&self, id: BufferId) -> &[f32] {
+        &self.buffers[id.0]
+    }
+
+    /// Replaces the activations in buffer `id`.
+    pub fn set_buffer(&mut self, id: BufferId, contents: &[f32]) {
+        self.buffers[id.0].clear();
+        self.buffers[id.0].extend_from_slice(contents);
+    }
+
+    fn width(&self, id: BufferId) -> usize {
+        self.plan.buffers[id.0].width
+    }
+
+    fn linear(&mut self, linear: &Linear, rows: Range<usize>) {
+        let (width_in, width_out) = (self.width(linear.x), self.width(linear.out));
+        let mut out = std::mem::take(&mut self.buffers[linear.out.0]);
+        resized(&mut out, rows.len() * width_out);
+        linear::linear(
+            linear::Operands {
+                weight: &self.weights[linear.weight.0],
+                bias: linear.bias.map(|id| self.weights[id.0].vector()),
+                norm: linear.norm.map(|norm| (self.weights[norm.gain.0].vector(), norm.eps)),
+                x: &self.buffers[linear.x.0][rows.start * width_in..rows.end * width_in],
+                then: linear.then,
+            },
+            &mut self.linear,
+            &mut out,
+        );
+        self.buffers[linear.out.0] = out;
+    }
+}
+
+fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
+
+impl Sink for CpuDevice {
+    fn write_rows(
+        &mut self,
+        id: WeightId,
+        segment: usize,
+        rows: Range<usize>,
+        quants: &[u8],
+        scales: &[u8],
+    ) -> Result<()> {
+        self.weights[id.0].write_rows(segment, rows, quants, scales);
+        Ok(())
+    }
+}

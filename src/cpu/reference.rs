@@ -1,0 +1,134 @@
+//! Each operation in its plainest form, in double precision: the oracle of tests.
+//!
+//! Nothing here is fast, and nothing is shared with what it checks but [`unpack_row`], whose results
+//! are compared with the file's own decoding.
+
+use crate::{
+    config::RopePairing,
+    ops::{Heads, Then},
+    weights::{Layout, pack::unpack_row},
+};
+
+/// A packed matrix decoded row by row.
+pub fn decode_matrix(
+    layout: Layout,
+    n_rows: usize,
+    n_cols: usize,
+    quants: &[u8],
+    scales: &[u8],
+) -> Vec<f32> {
+    let (q, s) = (layout.quants_row_bytes(n_cols), layout.scales_row_bytes(n_cols));
+    let mut matrix = vec![0.0; n_rows * n_cols];
+    for (i, row) in matrix.chunks_exact_mut(n_cols).enumerate() {
+        unpack_row(layout, &quants[i * q..][..q], &scales[i * s..][..s], row);
+    }
+    matrix
+}
+
+/// RMSNorm of each row of `x`, [n_tokens, n].
+pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32) -> Vec<f32> {
+    x.chunks_exact(gain.len())
+        .flat_map(|row| {
+            let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let factor = 1.0 / (squares / row.len() as f64 + f64::from(eps)).sqrt();
+            row.iter().zip(gain).map(move |(&x, &gain)| {
+                (f64::from(x) * factor * f64::from(gain)) as f32
+            })
+        })
+        .collect()
+}
+
+/// `then(x · matrixᵀ + bias)`; `out` holds the residual for [`Then::Add`].
+pub fn linear(
+    x: &[f32],
+    matrix: &[f32],
+    n_cols: usize,
+    bias: Option<&[f32]>,
+    then: Then,
+    out: &mut [f32],
+) {
+    let n_rows = matrix.len() / n_cols;
+    for (t, x) in x.chunks_exact(n_cols).enumerate() {
+        let product: Vec<f64> = matrix
+            .chunks_exact(n_cols)
+            .enumerate()
+            .map(|(i, row)| {
+                let dot: f64 = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                dot + bias.map_or(0.0, |bias| f64::from(bias[i]))
+            })
+            .collect();
+        match then {
+            Then::Store => {
+                for (out, y) in out[t * n_rows..].iter_mut().zip(&product) {
+                    *out = *y as f32;
+                }
+            }
+            Then::Add => {
+                for (out, y) in out[t * n_rows..].iter_mut().zip(&product) {
+                    *out = (f64::from(*out) + y) as f32;
+                }
+            }
+            Then::SwiGlu => {
+                let half = n_rows / 2;
+                let (gate, up) = product.split_at(half);
+                let out = out[t * half..][..half].iter_mut();
+                for ((out, gate), up) in out.zip(gate).zip(up) {
+                    *out = (gate / (1.0 + (-gate).exp()) * up) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// Rotates the first `n_rot` elements of each head of `row` for `position`.
+pub fn rope(
+    row: &mut [f32],
+    head_dim: usize,
+    frequencies: &[f64],
+    magnitude: f32,
+    position: usize,
+    pairing: RopePairing,
+) {
+    for head in row.chunks_exact_mut(head_dim) {
+        for (pair, frequency) in frequencies.iter().enumerate() {
+            let (s, c) = (position as f64 * frequency).sin_cos();
+            let (s, c) = (s * f64::from(magnitude), c * f64::from(magnitude));
+            let (i, j) = match pairing {
+                RopePairing::Adjacent => (2 * pair, 2 * pair + 1),
+                RopePairing::Halves => (pair, pair + frequencies.len()),
+            };
+            let (a, b) = (f64::from(head[i]), f64::from(head[j]));
+            (head[i], head[j]) = ((a * c - b * s) as f32, (a * s + b * c) as f32);
+        }
+    }
+}
+
+/// Attention of one token's rotated queries, [q_width], over `keys` and `values`,
+/// [n_keys, kv_width].
+pub fn attention(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, scale: f32) -> Vec<f32> {
+    let Heads { n_heads, n_kv_heads, head_dim } = heads;
+    let n_keys = keys.len() / heads.kv_width();
+    let mut out = Vec::with_capacity(q.len());
+    for head in 0..n_heads {
+        let column = head / (n_heads / n_kv_heads) * head_dim;
+        let at = |position: usize| position * heads.kv_width() + column;
+        let query = &q[head * head_dim..][..head_dim];
+        let scores: Vec<f64> = (0..n_keys)
+            .map(|position| {
+                let key = &keys[at(position)..][..head_dim];
+                let dot: f64 =
+                    query.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                dot * f64::from(scale)
+            })
+            .collect();
+        let largest = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        out.extend((0..head_dim).map(|i| {
+            let weighted = weights.iter().enumerate();
+            let value: f64 = weighted.map(|(p, w)| w * f64::from(values[at(p) + i])).sum();
+            (value / sum) as f32
+        }));
+    }
+    out
+}

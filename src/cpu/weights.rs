@@ -1,0 +1,112 @@
+//! Packed weights as the CPU reads them: quants as they are, scales widened to f32.
+
+use std::ops::Range;
+
+use half::f16;
+
+use crate::weights::{Layout, Weight};
+
+/// A matrix or vector in memory.
+pub struct CpuWeight {
+    /// Number of columns.
+    pub n_cols: usize,
+    /// Number of rows.
+    pub n_rows: usize,
+    pub(super) segments: Vec<CpuSegment>,
+}
+
+/// Rows of one layout.
+pub(super) struct CpuSegment {
+    pub layout: Layout,
+    pub rows: Range<usize>,
+    pub quants_row_bytes: usize,
+    /// Values in a row of `scales`, and of `mins`.
+    pub n_groups: usize,
+    /// Codes or dense elements, row after row.
+    pub quants: Vec<u8>,
+    /// The factor of each group of each row; empty for dense layouts.
+    pub scales: Vec<f32>,
+    /// The addend of each group of each row; empty for symmetric layouts.
+    pub mins: Vec<f32>,
+    /// The elements of a vector.
+    pub vector: Vec<f32>,
+}
+
+impl CpuWeight {
+    /// Allocates memory for `weight`, zeroed.
+    pub fn new(weight: &Weight) -> Self {
+        let segments = weight
+            .segments
+            .iter()
+            .map(|segment| {
+                let layout = segment.layout;
+                let n_rows = segment.rows.len();
+                let n_groups = match layout {
+                    Layout::U4 | Layout::I8 | Layout::I8Affine => weight.n_cols / 32,
+                    Layout::I8Group16 => weight.n_cols / 16,
+                    Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => 0,
+                };
+                let is_vector = layout == Layout::Vector;
+                let is_affine = matches!(layout, Layout::U4 | Layout::I8Affine);
+                let quants_row_bytes = layout.quants_row_bytes(weight.n_cols);
+                CpuSegment {
+                    layout,
+                    rows: segment.rows.clone(),
+                    quants_row_bytes,
+                    n_groups,
+                    quants: vec![0; if is_vector { 0 } else { n_rows * quants_row_bytes }],
+                    scales: vec![0.0; n_rows * n_groups],
+                    mins: vec![0.0; if is_affine { n_rows * n_groups } else { 0 }],
+                    vector: vec![0.0; if is_vector { n_rows } else { 0 }],
+                }
+            })
+            .collect();
+        Self { n_cols: weight.n_cols, n_rows: weight.n_rows, segments }
+    }
+
+    /// The elements of a vector.
+    pub fn vector(&self) -> &[f32] {
+        &self.segments[0].vector
+    }
+
+    /// Memory in use.
+    pub fn bytes(&self) -> usize {
+        self.segments
+            .iter()
+            .map(|s| s.quants.len() + 4 * (s.scales.len() + s.mins.len() + s.vector.len()))
+            .sum()
+    }
+
+    /// Takes packed rows; `rows` count from the segment's first.
+    pub fn write_rows(&mut self, segment: usize, rows: Range<usize>, quants: &[u8], scales: &[u8]) {
+        let segment = &mut self.segments[segment];
+        if segment.layout == Layout::Vector {
+            for (element, bytes) in segment.vector[rows].iter_mut().zip(quants.as_chunks().0) {
+                *element = f32::from_le_bytes(*bytes);
+            }
+            return;
+        }
+        let row_bytes = segment.quants_row_bytes;
+        segment.quants[rows.start * row_bytes..rows.end * row_bytes].copy_from_slice(quants);
+        if segment.n_groups == 0 {
+            return;
+        }
+        let groups = rows.start * segment.n_groups..rows.end * segment.n_groups;
+        let value = |bytes: &[u8; 2]| f16::from_le_bytes(*bytes).to_f32();
+        if segment.mins.is_empty() {
+            let row_bytes = scales.len() / rows.len();
+            let rows = scales.chunks_exact(row_bytes);
+            for (out, row) in segment.scales[groups].chunks_exact_mut(segment.n_groups).zip(rows) {
+                for (scale, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
+                    *scale = value(bytes);
+                }
+            }
+        } else {
+            let out = segment.scales[groups.clone()].iter_mut().zip(&mut segment.mins[groups]);
+            for ((scale, min), pair) in out.zip(scales.as_chunks::<4>().0) {
+                *scale = value(&[pair[0], pair[1]]);
+                *min = value(&[pair[2], pair[3]]);
+            }
+        }
+    }
+}

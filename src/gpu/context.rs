@@ -1,0 +1,253 @@
+//! The adapter and the device: what they can do, what became of them, what they hold.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What an adapter can do, as far as shaders and sizes depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Name for people.
+    pub name: String,
+    /// Whether the adapter computes on the CPU.
+    pub software: bool,
+    /// Whether shaders may use f16.
+    pub f16: bool,
+    /// The smallest subgroup that shaders may meet, where they may use subgroups.
+    pub subgroup: Option<u32>,
+    /// Most bytes that a shader can see of one buffer.
+    pub max_binding: u64,
+}
+
+/// What the caller knows of an adapter better than wgpu does: in a browser, subgroups and whether it
+/// is a software adapter.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterHints {
+    /// The adapter computes on the CPU.
+    pub software: Option<bool>,
+    /// The smallest subgroup, where the device was requested with subgroups.
+    pub subgroup: Option<u32>,
+    /// Name for people.
+    pub name: Option<String>,
+    /// Do not use f16 in shaders.
+    pub no_f16: bool,
+    /// Do not use subgroups.
+    pub no_subgroups: bool,
+    /// Pretend that bindings are limited to this many bytes.
+    pub max_binding: Option<u64>,
+}
+
+/// A device, its queue, and its state.
+#[derive(Clone)]
+pub struct Context {
+    /// The device.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    allocated: Rc<Cell<u64>>,
+    failure: Arc<Mutex<Option<Error>>>,
+}
+
+impl Context {
+    /// Requests an adapter and a device with all the limits that the adapter has.
+    ///
+    /// # Errors
+    /// `no_adapter` when there is none or it gives no device.
+    pub async fn request(hints: &AdapterHints) -> Result<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::PRIMARY;
+        let instance = wgpu::Instance::new(descriptor);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| Error::new(ErrorKind::NoAdapter, format!("no GPU adapter: {error}")))?;
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        let features = adapter.features() & wanted;
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("pesi"),
+                required_features: features,
+                required_limits: limits.clone(),
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| {
+                Error::new(ErrorKind::NoAdapter, format!("the adapter gives no device: {error}"))
+            })?;
+
+        let failure = Arc::new(Mutex::new(None));
+        let on_error = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            note(&on_error, from_wgpu(&error));
+        }));
+        let on_loss = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let message = format!("the GPU device was lost: {message}");
+                note(&on_loss, Error::new(ErrorKind::DeviceLost, message));
+            }
+        });
+
+        let native_subgroup = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some(info.subgroup_min_size)
+            .filter(|size| size.is_power_of_two());
+        let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Ok(Self {
+            device,
+            queue,
+            capabilities: Capabilities {
+                name: hints.name.clone().unwrap_or(info.name),
+                software: hints.software.unwrap_or(info.device_type == wgpu::DeviceType::Cpu),
+                f16: features.contains(wgpu::Features::SHADER_F16) && !hints.no_f16,
+                subgroup: hints.subgroup.or(native_subgroup).filter(|_| !hints.no_subgroups),
+                max_binding: hints.max_binding.unwrap_or(u64::MAX).min(max_binding),
+            },
+            allocated: Rc::default(),
+            failure,
+        })
+    }
+
+    /// Bytes in buffers that have not been dropped.
+    pub fn allocated(&self) -> u64 {
+        self.allocated.get()
+    }
+
+    /// What the device has reported since the last call.
+    ///
+    /// # Errors
+    /// `device_lost`, `out_of_memory` or `gpu`.
+    pub fn check(&self) -> Result<()> {
+        let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*failure {
+            // A lost device stays lost.
+            Some(error) if error.kind() == ErrorKind::DeviceLost => Err(error.clone()),
+            Some(_) => failure.take().map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work`, which creates things on the device, and reports what it met.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the bytes that `work` allocated, or `gpu`.
+    pub async fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.allocated();
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let result = work();
+        let needed = self.allocated() - before;
+        let out_of_memory = memory.pop().await;
+        let invalid = validation.pop().await;
+        let value = result?;
+        match out_of_memory.or(invalid) {
+            Some(error) => {
+                let error = from_wgpu(&error).with("needed", needed);
+                Err(error.with("device", self.capabilities.name.as_str()))
+            }
+            None => Ok(value),
+        }
+    }
+
+    /// Creates a buffer that is counted until it is dropped.
+    pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
+        let size = bytes.max(16).next_multiple_of(16);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        self.allocated.set(self.allocated.get() + size);
+        GpuBuffer { buffer, allocated: self.allocated.clone() }
+    }
+
+    /// Creates a buffer for shaders, which the host can write and read back.
+    pub fn storage(&self, label: &str, bytes: u64) -> GpuBuffer {
+        use wgpu::BufferUsages as Usage;
+        self.buffer(label, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+    }
+
+    /// Copies `bytes` bytes from the start of `source` to the host, after all work submitted so far.
+    ///
+    /// # Errors
+    /// `device_lost`, or what the device reported.
+    pub async fn read(&self, source: &GpuBuffer, bytes: u64) -> Result<Vec<u8>> {
+        use wgpu::BufferUsages as Usage;
+        let staging = self.buffer("readback", bytes, Usage::MAP_READ | Usage::COPY_DST);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&source.buffer, 0, &staging.buffer, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        self.map(&staging, bytes).await
+    }
+
+    /// Waits for a `MAP_READ` buffer and copies its first `bytes` bytes.
+    ///
+    /// # Errors
+    /// `device_lost`, or what the device reported.
+    pub async fn map(&self, staging: &GpuBuffer, bytes: u64) -> Result<Vec<u8>> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        let slice = staging.buffer.slice(..bytes);
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            // The receiver is gone only when the caller no longer waits.
+            let _ = sender.send(result);
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| {
+            Error::new(ErrorKind::DeviceLost, format!("the GPU does not answer: {error}"))
+        })?;
+        let mapped = receiver.await;
+        self.check()?;
+        if !matches!(mapped, Ok(Ok(()))) {
+            return Err(Error::new(ErrorKind::DeviceLost, "the GPU gave no result"));
+        }
+        let contents = slice
+            .get_mapped_range()
+            .map_err(|error| Error::new(ErrorKind::Gpu, format!("cannot read a result: {error}")))?
+            .to_vec();
+        staging.buffer.unmap();
+        Ok(contents)
+    }
+}
+
+fn note(failure: &Mutex<Option<Error>>, error: Error) {
+    let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // The first failure explains those that follow, but for a loss, which explains all.
+    if failure.is_none() || error.kind() == ErrorKind::DeviceLost {
+        *failure = Some(error);
+    }
+}
+
+fn from_wgpu(error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => {
+            Error::new(ErrorKind::OutOfMemory, "the GPU has no memory left for the model")
+        }
+        _ => Error::new(ErrorKind::Gpu, format!("the GPU rejected work: {error}")),
+    }
+}
+
+/// A buffer whose bytes count as allocated until it is dropped.
+pub struct GpuBuffer {
+    /// The buffer.
+    pub buffer: wgpu::Buffer,
+    allocated: Rc<Cell<u64>>,
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        self.allocated.set(self.allocated.get() - self.buffer.size());
+        self.buffer.destroy();
+    }
+}

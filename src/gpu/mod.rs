@@ -1,0 +1,516 @@
+//! The operations on WebGPU: twins of `cpu`, one file an operation.
+//!
+//! [`GpuEngine`] holds a plan's weights, activations and caches in GPU buffers and the plan itself as
+//! three [`Recording`]s: a chunk of prefill, one token of decode, and from the last row to the next
+//! token. The token, its position and the random step live on the GPU, so that several tokens are
+//! drawn in one submission.
+
+pub mod context;
+pub mod ops;
+pub mod record;
+pub mod shader;
+pub mod tuning;
+pub mod weights;
+
+use std::{ops::Range, rc::Rc};
+
+use self::{
+    context::{Context, GpuBuffer},
+    ops::{
+        Product, Target, attention, embed, matmul, matvec, rms_norm, rope,
+        sample::{DRAWN_BYTES, Sampling},
+    },
+    record::{Extent, Pipelines, Recorder, Recording},
+    tuning::Tuning,
+    weights::GpuWeight,
+};
+use crate::{
+    engine::{Engine, MemoryUse},
+    error::{Error, ErrorKind, Result},
+    ops::{Heads, Linear, Op, Plan},
+    sampler::{Sampled, SamplingParams},
+    source::LocalFuture,
+    weights::{Sink, WeightId},
+};
+
+/// Tokens whose logits are computed at once for evaluation.
+const EVALUATION_CHUNK: usize = 16;
+
+/// Words of the state, see `shaders/state.wgsl`.
+const STATE_BYTES: u64 = 16;
+
+/// Where in the state the slot of the next drawn token stands.
+const SLOT_OFFSET: u64 = 12;
+
+/// Keys and values of one layer: f16 in pairs, [n_kv_heads, capacity, head_dim / 2] words each.
+pub struct Cache {
+    /// Shape of a position.
+    pub heads: Heads,
+    /// Positions that fit.
+    pub capacity: usize,
+    /// Rotated keys.
+    pub keys: GpuBuffer,
+    /// Values.
+    pub values: GpuBuffer,
+}
+
+impl Cache {
+    /// Allocates a cache of `capacity` positions.
+    ///
+    /// # Errors
+    /// `out_of_memory` when it is larger than a binding may be.
+    pub fn new(context: &Context, heads: Heads, capacity: usize) -> Result<Self> {
+        let bytes = (heads.kv_width() * capacity * 2) as u64;
+        if bytes > context.capabilities.max_binding {
+            return Err(Error::new(ErrorKind::OutOfMemory, "the cache is larger than a GPU binding")
+                .with("needed", bytes)
+                .with("limit", context.capabilities.max_binding)
+                .with("context_length", capacity));
+        }
+        Ok(Self {
+            heads,
+            capacity,
+            keys: context.storage("cache keys", bytes),
+            values: context.storage("cache values", bytes),
+        })
+    }
+}
+
+/// Everything that recordings bind.
+struct Buffers {
+    weights: Vec<GpuWeight>,
+    /// By buffer id of the plan; the logits have one row, others `max_chunk`.
+    activations: Vec<GpuBuffer>,
+    caches: Vec<Cache>,
+    /// Rows of the widest normalised input.
+    normed: GpuBuffer,
+    splits: GpuBuffer,
+    rotations: GpuBuffer,
+    state: GpuBuffer,
+    tokens: GpuBuffer,
+    sampling: Sampling,
+}
+
+/// A plan on a GPU.
+pub struct GpuEngine {
+    context: Context,
+    tuning: Tuning,
+    plan: Rc<Plan>,
+    buffers: Buffers,
+    pipelines: Pipelines,
+    prefill: Recording,
+    decode: Recording,
+    head: Recording,
+    /// Logits of a whole chunk, made when they are first asked for.
+    evaluation: Option<(GpuBuffer, Recording)>,
+    readback: GpuBuffer,
+    memory: MemoryUse,
+    /// Tokens in the last chunk.
+    n_tokens: usize,
+    /// Positions in the cache, the pending token not counted.
+    n_cached: usize,
+    /// Whether a drawn token waits to be fed.
+    pending: bool,
+}
+
+impl GpuEngine {
+    /// Allocates everything that `plan` needs for `context_length` positions and records it.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the bytes needed, `gpu` when a shader or a pipeline is rejected.
+    pub async fn new(context: Context, plan: Plan, context_length: usize) -> Result<Self> {
+        let tuning = Tuning::for_adapter(&context.capabilities);
+        Self::with_tuning(context, plan, context_length, tuning).await
+    }
+
+    /// As [`new`](Self::new), with chosen sizes of workgroups and chunks.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn with_tuning(
+        context: Context,
+        plan: Plan,
+        context_length: usize,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        check_plan(&plan)?;
+        let (buffers, memory) = context
+            .guarded(|| Buffers::new(&context, &plan, context_length, &tuning))
+            .await?;
+        let mut pipelines = Pipelines::default();
+        let (recordings, readback) = context
+            .guarded(|| {
+                let target =
+                    Target { capabilities: &context.capabilities, tuning: &tuning };
+                let mut recorders = [Recorder::default(), Recorder::default(), Recorder::default()];
+                let [prefill, decode, head] = &mut recorders;
+                for op in &plan.layers {
+                    buffers.record(prefill, &target, op, Rows::Chunk);
+                    buffers.record(decode, &target, op, Rows::Last);
+                }
+                buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
+                let logits = &buffers.activations[plan.head.out.0];
+                buffers.sampling.record(head, &target, &buffers.state, logits, &buffers.tokens);
+                let recordings =
+                    recorders.map(|recorder| recorder.finish(&context, &mut pipelines));
+                let readback = context.buffer(
+                    "drawn readback",
+                    u64::from(tuning.max_batch) * DRAWN_BYTES,
+                    wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                );
+                Ok((recordings, readback))
+            })
+            .await?;
+        let [prefill, decode, head] = recordings;
+        Ok(Self {
+            context,
+            tuning,
+            plan: Rc::new(plan),
+            buffers,
+            pipelines,
+            prefill,
+            decode,
+            head,
+            evaluation: None,
+            readback,
+            memory,
+            n_tokens: 0,
+            n_cached: 0,
+            pending: false,
+        })
+    }
+
+    /// The device.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Number of compiled pipelines.
+    pub fn n_pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// Runs every pipeline once, so that drivers compile them now.
+    async fn run_all(&mut self) -> Result<()> {
+        self.start(&SamplingParams::default(), &[])?;
+        self.extend(&[0; 2], 0).await?;
+        self.decode(2).await?;
+        self.context.check()
+    }
+
+    fn extent(&self, n_tokens: usize, position: usize) -> Extent {
+        Extent { n_tokens: n_tokens as u32, n_keys: (position + n_tokens) as u32 }
+    }
+
+    async fn evaluate(&mut self) -> Result<Vec<f32>> {
+        assert!(self.n_tokens <= EVALUATION_CHUNK, "evaluation takes chunks of max_evaluation");
+        if self.evaluation.is_none() {
+            let bytes = (EVALUATION_CHUNK * self.plan.n_vocab * 4) as u64;
+            let (context, tuning, buffers) = (&self.context, &self.tuning, &self.buffers);
+            let pipelines = &mut self.pipelines;
+            let head = &self.plan.head;
+            let made = context
+                .guarded(|| {
+                    let logits = context.storage("all logits", bytes);
+                    let target = Target { capabilities: &context.capabilities, tuning };
+                    let mut recorder = Recorder::default();
+                    buffers.record_linear(&mut recorder, &target, head, Rows::Chunk, &logits);
+                    let recording = recorder.finish(context, pipelines);
+                    Ok((logits, recording))
+                })
+                .await?;
+            self.evaluation = Some(made);
+        }
+        let (logits, recording) = self.evaluation.as_ref().expect("made above");
+        self.submit(|pass| recording.encode(pass, self.extent(self.n_tokens, 0)));
+        let bytes = (self.n_tokens * self.plan.n_vocab * 4) as u64;
+        let bytes = self.context.read(logits, bytes).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn submit(&self, encode: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        encode(&mut encoder.begin_compute_pass(&Default::default()));
+        self.context.queue.submit([encoder.finish()]);
+    }
+
+    async fn draw(&mut self, n_tokens: usize) -> Result<Vec<Sampled>> {
+        assert!(n_tokens <= self.max_batch(), "a batch is at most max_batch");
+        let context = &self.context;
+        let state = &self.buffers.state.buffer;
+        context.queue.write_buffer(state, SLOT_OFFSET, &0_u32.to_le_bytes());
+        let mut encoder = context.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for _ in 0..n_tokens {
+                if self.pending {
+                    let extent = Extent { n_tokens: 1, n_keys: self.n_cached as u32 + 1 };
+                    self.decode.encode(&mut pass, extent);
+                    self.n_cached += 1;
+                }
+                self.head.encode(&mut pass, Extent { n_tokens: 1, n_keys: 0 });
+                self.pending = true;
+            }
+        }
+        let bytes = n_tokens as u64 * DRAWN_BYTES;
+        let drawn = &self.buffers.sampling.drawn.buffer;
+        encoder.copy_buffer_to_buffer(drawn, 0, &self.readback.buffer, 0, bytes);
+        context.queue.submit([encoder.finish()]);
+        let bytes = context.map(&self.readback, bytes).await?;
+        let (drawn, _) = bytes.as_chunks::<8>();
+        Ok(drawn
+            .iter()
+            .map(|&[a, b, c, d, e, f, g, h]| Sampled {
+                token: u32::from_le_bytes([a, b, c, d]),
+                logprob: f32::from_le_bytes([e, f, g, h]),
+            })
+            .collect())
+    }
+}
+
+/// Which rows of the chunk an operation works on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All of them.
+    Chunk,
+    /// The last one.
+    Last,
+}
+
+impl Buffers {
+    fn new(
+        context: &Context,
+        plan: &Plan,
+        context_length: usize,
+        tuning: &Tuning,
+    ) -> Result<(Self, MemoryUse)> {
+        let start = context.allocated();
+        let weights = plan
+            .weights
+            .weights
+            .iter()
+            .map(|weight| GpuWeight::new(context, weight))
+            .collect::<Result<Vec<_>>>()?;
+        let weights_end = context.allocated();
+        let caches = plan
+            .caches
+            .iter()
+            .map(|&heads| Cache::new(context, heads, context_length))
+            .collect::<Result<Vec<_>>>()?;
+        let caches_end = context.allocated();
+
+        let max_chunk = tuning.max_chunk as usize;
+        let rows = |width: usize, n_rows: usize| (width * n_rows * 4) as u64;
+        let activations = plan
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(index, buffer)| {
+                let n_rows = if index == plan.head.out.0 { 1 } else { max_chunk };
+                context.storage(buffer.name, rows(buffer.width, n_rows))
+            })
+            .collect();
+        let widest = plan.buffers[plan.head.x.0].width;
+        let split_words = plan
+            .caches
+            .iter()
+            .map(|heads| heads.n_heads * tuning.max_splits as usize * (heads.head_dim + 2))
+            .max()
+            .unwrap_or(0);
+        let entries = plan.rope.entries(context_length);
+        let rotations = context.storage("rotations", (entries.len() * 8) as u64);
+        context.queue.write_buffer(&rotations.buffer, 0, bytemuck::cast_slice(&entries));
+        let target = Target { capabilities: &context.capabilities, tuning };
+        let buffers = Self {
+            weights,
+            activations,
+            caches,
+            normed: context.storage("normed", rows(widest, max_chunk)),
+            splits: context.storage("attention splits", (split_words * 4) as u64),
+            rotations,
+            state: context.storage("state", STATE_BYTES),
+            tokens: context.storage("tokens", rows(1, max_chunk)),
+            sampling: Sampling::new(context, &target, plan.n_vocab, tuning.max_batch),
+        };
+        let memory = MemoryUse {
+            weights: weights_end - start,
+            caches: caches_end - weights_end,
+            scratch: context.allocated() - caches_end,
+        };
+        Ok((buffers, memory))
+    }
+
+    fn record<'a>(
+        &'a self,
+        recorder: &mut Recorder<'a>,
+        target: &Target<'_>,
+        op: &Op,
+        rows: Rows,
+    ) {
+        let buffer = |id: crate::ops::BufferId| &self.activations[id.0];
+        match *op {
+            Op::Embed { table, out } => embed::record(
+                recorder,
+                &self.state,
+                &self.weights[table.0],
+                &self.tokens,
+                buffer(out),
+            ),
+            Op::Linear(linear) => {
+                self.record_linear(recorder, target, &linear, rows, buffer(linear.out));
+            }
+            Op::Rope { qkv, cache, heads: _, pairing, n_rot } => rope::record(
+                recorder,
+                &self.state,
+                &self.rotations,
+                buffer(qkv),
+                &self.caches[cache.0],
+                pairing,
+                n_rot,
+            ),
+            Op::Attention { qkv, cache, out, heads: _, scale } => attention::record(
+                recorder,
+                target,
+                &self.state,
+                buffer(qkv),
+                &self.caches[cache.0],
+                scale,
+                &self.splits,
+                buffer(out),
+            ),
+        }
+    }
+
+    fn record_linear<'a>(
+        &'a self,
+        recorder: &mut Recorder<'a>,
+        target: &Target<'_>,
+        linear: &Linear,
+        rows: Rows,
+        out: &'a GpuBuffer,
+    ) {
+        let x = &self.activations[linear.x.0];
+        let norm = linear.norm.map(|norm| (&self.weights[norm.gain.0], norm.eps));
+        let product = Product {
+            weight: &self.weights[linear.weight.0],
+            bias: linear.bias.map(|id| &self.weights[id.0]),
+            out,
+            then: linear.then,
+        };
+        match (rows, norm) {
+            (Rows::Last, norm) => matvec::record(recorder, target, &self.state, x, norm, &product),
+            (Rows::Chunk, Some((gain, eps))) => {
+                rms_norm::record(recorder, target, x, gain, eps, &self.normed);
+                matmul::record(recorder, target, &self.state, &self.normed, &product);
+            }
+            (Rows::Chunk, None) => matmul::record(recorder, target, &self.state, x, &product),
+        }
+    }
+}
+
+/// What the shaders require of a model's shapes beyond what its configuration promises.
+fn check_plan(plan: &Plan) -> Result<()> {
+    for heads in &plan.caches {
+        let half = heads.head_dim / 2;
+        let fits = heads.head_dim.is_multiple_of(8) && half <= 256 && half.max(64).is_multiple_of(half);
+        if !fits {
+            return Err(Error::unsupported("heads of this width on a GPU")
+                .with("found", heads.head_dim)
+                .with("expected", "8, 16, 32, 64, 128, or a multiple of 8 from 128 to 512"));
+        }
+    }
+    let widest = plan.buffers[plan.head.x.0].width;
+    let normed_fits = plan.layers.iter().all(|op| match op {
+        Op::Linear(Linear { norm: Some(_), x, .. }) => plan.buffers[x.0].width <= widest,
+        _ => true,
+    });
+    assert!(normed_fits, "norms apply to the residual stream");
+    Ok(())
+}
+
+impl Sink for GpuEngine {
+    fn write_rows(
+        &mut self,
+        id: WeightId,
+        segment: usize,
+        rows: Range<usize>,
+        quants: &[u8],
+        scales: &[u8],
+    ) -> Result<()> {
+        self.buffers.weights[id.0].write_rows(&self.context, segment, rows, quants, scales);
+        self.context.check()
+    }
+}
+
+impl Engine for GpuEngine {
+    fn max_chunk(&self) -> usize {
+        self.tuning.max_chunk as usize
+    }
+
+    fn max_evaluation(&self) -> usize {
+        EVALUATION_CHUNK.min(self.max_chunk())
+    }
+
+    fn max_batch(&self) -> usize {
+        self.tuning.max_batch as usize
+    }
+
+    fn device_name(&self) -> String {
+        self.context.capabilities.name.clone()
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.memory
+    }
+
+    fn warm_up(&mut self) -> LocalFuture<'_, Result<()>> {
+        Box::pin(self.run_all())
+    }
+
+    fn extend<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+    ) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let state = [position as u32, tokens.len() as u32];
+            let queue = &self.context.queue;
+            queue.write_buffer(&self.buffers.state.buffer, 0, bytemuck::cast_slice(&state));
+            queue.write_buffer(&self.buffers.tokens.buffer, 0, bytemuck::cast_slice(tokens));
+            let extent = self.extent(tokens.len(), position);
+            let recording = if tokens.len() == 1 { &self.decode } else { &self.prefill };
+            self.submit(|pass| recording.encode(pass, extent));
+            self.n_tokens = tokens.len();
+            self.n_cached = position + tokens.len();
+            self.pending = false;
+            // Waiting here bounds the work in flight, so that an abort takes effect after one chunk.
+            self.context.read(&self.buffers.state, 4).await?;
+            Ok(())
+        })
+    }
+
+    fn logits(&mut self) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(self.evaluate())
+    }
+
+    fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {
+        params.validate()?;
+        self.buffers.sampling.start(&self.context, params, prompt);
+        let step = 0_u32.to_le_bytes();
+        self.context.queue.write_buffer(&self.buffers.state.buffer, SLOT_OFFSET - 4, &step);
+        Ok(())
+    }
+
+    fn dispose(self: Box<Self>) -> u64 {
+        let context = self.context.clone();
+        let before = context.allocated();
+        drop(self);
+        let freed = before - context.allocated();
+        context.device.destroy();
+        freed
+    }
+
+    fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>> {
+        Box::pin(self.draw(n_tokens))
+    }
+}

@@ -1,0 +1,54 @@
+//! Product of many rows with a matrix: twin of `cpu::linear` and `shaders/matmul.wgsl`.
+
+use super::{Product, Target};
+use crate::{
+    gpu::{
+        context::GpuBuffer,
+        record::{Binding, Recorder, parameters},
+    },
+    ops::Then,
+    weights::Layout,
+};
+
+/// Tokens of a tile.
+const TILE_TOKENS: u32 = 32;
+
+/// Records the product of all rows of the chunk, one dispatch a page.
+pub fn record<'a>(
+    recorder: &mut Recorder<'a>,
+    target: &Target<'_>,
+    state: &'a GpuBuffer,
+    x: &'a GpuBuffer,
+    product: &Product<'a>,
+) {
+    let gated = product.then == Then::SwiGlu;
+    let n_out = product.weight.n_rows / if gated { 2 } else { 1 };
+    let tile_rows = if gated { 32 } else { 64 };
+    for page in &product.weight.pages {
+        // Codes of 8 bits times an f16 scale may leave the range of f16 only where the scale is near
+        // its end; bf16 and f32 have a wider range throughout.
+        let fits_half = matches!(page.layout, Layout::U4 | Layout::I8 | Layout::F16);
+        let variant = product
+            .variant("matmul", page)
+            .define_if(target.capabilities.f16 && fits_half, "HALF_TILE");
+        let mut bindings = product.bindings(page);
+        bindings.extend([
+            (0, parameters(&[
+                page.outputs.len().into(),
+                (product.weight.n_cols / 32).into(),
+                page.outputs.start.into(),
+                page.outputs.len().into(),
+                n_out.into(),
+            ])),
+            (1, Binding::Read(state.into())),
+            (4, Binding::Read(x.into())),
+        ]);
+        let x_tiles = (page.outputs.len() as u32).div_ceil(tile_rows);
+        recorder.dispatch(
+            &product.weight.name,
+            variant,
+            bindings,
+            Box::new(move |extent| Some([x_tiles, extent.n_tokens.div_ceil(TILE_TOKENS), 1])),
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! Product of one row with a matrix: twin of `cpu::linear` and `shaders/matvec.wgsl`.
+
+use super::{Product, Target};
+use crate::gpu::{
+    context::GpuBuffer,
+    record::{Binding, Recorder, Word, parameters},
+    weights::GpuWeight,
+};
+
+/// Records the product of the chunk's last row, one dispatch a page; `norm` is the gain and epsilon of
+/// RMSNorm ahead of it.
+pub fn record<'a>(
+    recorder: &mut Recorder<'a>,
+    target: &Target<'_>,
+    state: &'a GpuBuffer,
+    x: &'a GpuBuffer,
+    norm: Option<(&'a GpuWeight, f32)>,
+    product: &Product<'a>,
+) {
+    let tuning = target.tuning;
+    for page in &product.weight.pages {
+        let variant = product
+            .variant("matvec", page)
+            .define_if(norm.is_some(), "NORM")
+            .number("ROWS", tuning.matvec_rows);
+        let variant = target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes);
+        let mut bindings = product.bindings(page);
+        bindings.extend([
+            (0, parameters(&[
+                page.outputs.len().into(),
+                (product.weight.n_cols / 32).into(),
+                page.outputs.start.into(),
+                page.outputs.len().into(),
+                Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
+            ])),
+            (1, Binding::Read(state.into())),
+            (4, Binding::Read(x.into())),
+        ]);
+        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
+        let rows = tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows;
+        let n_workgroups = (page.outputs.len() as u32).div_ceil(rows);
+        let y = n_workgroups.div_ceil(65_535);
+        let grid = [n_workgroups.div_ceil(y), y, 1];
+        recorder.dispatch(&product.weight.name, variant, bindings, Box::new(move |_| Some(grid)));
+    }
+}

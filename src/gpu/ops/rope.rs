@@ -1,0 +1,45 @@
+//! Rotary embeddings and the write into the cache: twin of `cpu::rope` and `shaders/rope.wgsl`.
+
+use crate::{
+    config::RopePairing,
+    gpu::{
+        Cache,
+        context::GpuBuffer,
+        record::{Binding, Recorder, parameters},
+        shader::Variant,
+    },
+};
+
+/// Records the rotation of the chunk's queries and keys.
+pub fn record<'a>(
+    recorder: &mut Recorder<'a>,
+    state: &'a GpuBuffer,
+    rotations: &'a GpuBuffer,
+    qkv: &'a GpuBuffer,
+    cache: &'a Cache,
+    pairing: RopePairing,
+    n_rot: usize,
+) {
+    let heads = cache.heads;
+    let bindings = vec![
+        (0, parameters(&[
+            heads.n_heads.into(),
+            heads.n_kv_heads.into(),
+            heads.head_dim.into(),
+            n_rot.into(),
+            cache.capacity.into(),
+        ])),
+        (1, Binding::Read(state.into())),
+        (2, Binding::Read(rotations.into())),
+        (3, Binding::Write(qkv.into())),
+        (4, Binding::Write((&cache.keys).into())),
+        (5, Binding::Write((&cache.values).into())),
+    ];
+    let x = (heads.qkv_width() as u32 / 2).div_ceil(64);
+    recorder.dispatch(
+        "rope",
+        Variant::new("rope").define_if(pairing == RopePairing::Halves, "HALVES"),
+        bindings,
+        Box::new(move |extent| Some([x, extent.n_tokens, 1])),
+    );
+}

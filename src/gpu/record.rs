@@ -1,0 +1,287 @@
+//! Dispatches recorded once and encoded for every chunk or token.
+//!
+//! Operations describe their dispatches to a [`Recorder`] as data: a shader variant, what its bindings
+//! are, and how its grid follows from the work at hand. Finishing makes pipelines, one arena of uniform
+//! parameters, and bind groups; encoding then only sets them and dispatches, all in one compute pass.
+
+use std::collections::HashMap;
+
+use super::{
+    context::{Context, GpuBuffer},
+    shader::Variant,
+};
+
+/// The work at hand, on which grids depend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Tokens in the chunk.
+    pub n_tokens: u32,
+    /// Positions that the chunk's last token attends to.
+    pub n_keys: u32,
+}
+
+/// Workgroups in each dimension, or none when the dispatch has nothing to do.
+pub type Grid = Box<dyn Fn(Extent) -> Option<[u32; 3]>>;
+
+/// A part of a buffer.
+#[derive(Clone, Copy)]
+pub struct Slice<'a> {
+    buffer: &'a GpuBuffer,
+    offset: u64,
+    bytes: Option<u64>,
+}
+
+impl<'a> Slice<'a> {
+    /// `bytes` bytes from `offset`.
+    pub fn new(buffer: &'a GpuBuffer, offset: u64, bytes: u64) -> Self {
+        Self { buffer, offset, bytes: Some(bytes) }
+    }
+}
+
+impl<'a> From<&'a GpuBuffer> for Slice<'a> {
+    fn from(buffer: &'a GpuBuffer) -> Self {
+        Self { buffer, offset: 0, bytes: None }
+    }
+}
+
+/// What stands at a binding of a shader.
+pub enum Binding<'a> {
+    /// Parameters that stay as recorded.
+    Parameters(Vec<u8>),
+    /// A uniform buffer that the host rewrites.
+    Uniform(&'a GpuBuffer),
+    /// A storage buffer that the shader reads.
+    Read(Slice<'a>),
+    /// A storage buffer that the shader writes.
+    Write(Slice<'a>),
+}
+
+impl Binding<'_> {
+    fn kind(&self) -> wgpu::BufferBindingType {
+        match self {
+            Self::Parameters(_) | Self::Uniform(_) => wgpu::BufferBindingType::Uniform,
+            Self::Read(_) => wgpu::BufferBindingType::Storage { read_only: true },
+            Self::Write(_) => wgpu::BufferBindingType::Storage { read_only: false },
+        }
+    }
+}
+
+/// Parameters of a shader as bytes, one word each.
+pub fn parameters(words: &[Word]) -> Binding<'static> {
+    let bytes = words.iter().flat_map(|word| match word {
+        Word::U32(number) => number.to_le_bytes(),
+        Word::F32(number) => number.to_le_bytes(),
+    });
+    Binding::Parameters(bytes.collect())
+}
+
+/// A member of a shader's parameters.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    /// A count or an index.
+    U32(u32),
+    /// A number.
+    F32(f32),
+}
+
+impl From<usize> for Word {
+    /// Sizes of a model fit 32 bits, which its configuration has shown.
+    fn from(number: usize) -> Self {
+        Self::U32(u32::try_from(number).expect("sizes fit 32 bits"))
+    }
+}
+
+impl From<f32> for Word {
+    fn from(number: f32) -> Self {
+        Self::F32(number)
+    }
+}
+
+/// Pipelines by variant, shared by all recordings of a device.
+#[derive(Default)]
+pub struct Pipelines {
+    pipelines: HashMap<Variant, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
+}
+
+impl Pipelines {
+    /// Number of pipelines.
+    pub fn len(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pipelines.is_empty()
+    }
+
+    fn get(
+        &mut self,
+        context: &Context,
+        variant: &Variant,
+        kinds: &[(u32, wgpu::BufferBindingType)],
+    ) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+        if let Some(pipeline) = self.pipelines.get(variant) {
+            return pipeline.clone();
+        }
+        let label = variant.label();
+        let device = &context.device;
+        let entries: Vec<_> = kinds
+            .iter()
+            .map(|&(binding, ty)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&label),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let source = variant.source(cfg!(target_arch = "wasm32"));
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every shader writes workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.pipelines.insert(variant.clone(), (pipeline.clone(), layout.clone()));
+        (pipeline, layout)
+    }
+}
+
+struct Described<'a> {
+    label: String,
+    variant: Variant,
+    bindings: Vec<(u32, Binding<'a>)>,
+    grid: Grid,
+}
+
+/// Collects dispatches.
+#[derive(Default)]
+pub struct Recorder<'a> {
+    described: Vec<Described<'a>>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Adds a dispatch.
+    pub fn dispatch(
+        &mut self,
+        label: impl Into<String>,
+        variant: Variant,
+        bindings: Vec<(u32, Binding<'a>)>,
+        grid: Grid,
+    ) {
+        self.described.push(Described { label: label.into(), variant, bindings, grid });
+    }
+
+    /// The variants of all dispatches, in order.
+    pub fn variants(&self) -> impl Iterator<Item = &Variant> {
+        self.described.iter().map(|described| &described.variant)
+    }
+
+    /// Makes pipelines and bind groups.
+    pub fn finish(self, context: &Context, pipelines: &mut Pipelines) -> Recording {
+        let alignment = context.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let mut arena = Vec::new();
+        let mut places = Vec::new();
+        for described in &self.described {
+            for (_, binding) in &described.bindings {
+                if let Binding::Parameters(bytes) = binding {
+                    arena.resize(arena.len().next_multiple_of(alignment), 0);
+                    places.push((arena.len() as u64, bytes.len().next_multiple_of(16) as u64));
+                    arena.extend_from_slice(bytes);
+                    arena.resize(arena.len().next_multiple_of(16), 0);
+                }
+            }
+        }
+        let uniforms = context.buffer(
+            "parameters",
+            arena.len() as u64,
+            wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        );
+        context.queue.write_buffer(&uniforms.buffer, 0, &arena);
+
+        let mut places = places.into_iter();
+        let dispatches = self
+            .described
+            .into_iter()
+            .map(|described| {
+                let kinds: Vec<_> =
+                    described.bindings.iter().map(|(i, binding)| (*i, binding.kind())).collect();
+                let (pipeline, layout) = pipelines.get(context, &described.variant, &kinds);
+                let entries: Vec<_> = described
+                    .bindings
+                    .iter()
+                    .map(|(binding, what)| {
+                        let (buffer, offset, bytes) = match what {
+                            Binding::Parameters(_) => {
+                                let (offset, bytes) = places.next().expect("placed above");
+                                (&uniforms, offset, Some(bytes))
+                            }
+                            Binding::Uniform(buffer) => (*buffer, 0, None),
+                            Binding::Read(slice) | Binding::Write(slice) => {
+                                (slice.buffer, slice.offset, slice.bytes)
+                            }
+                        };
+                        wgpu::BindGroupEntry {
+                            binding: *binding,
+                            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer: &buffer.buffer,
+                                offset,
+                                size: bytes.and_then(wgpu::BufferSize::new),
+                            }),
+                        }
+                    })
+                    .collect();
+                let bind_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&described.label),
+                    layout: &layout,
+                    entries: &entries,
+                });
+                Dispatch { pipeline, bind_group, grid: described.grid }
+            })
+            .collect();
+        Recording { dispatches, _uniforms: uniforms }
+    }
+}
+
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: Grid,
+}
+
+/// Dispatches ready to be encoded again and again.
+pub struct Recording {
+    dispatches: Vec<Dispatch>,
+    _uniforms: GpuBuffer,
+}
+
+impl Recording {
+    /// Appends the dispatches for `extent` to a pass.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: Extent) {
+        for dispatch in &self.dispatches {
+            if let Some([x, y, z]) = (dispatch.grid)(extent) {
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+    }
+}

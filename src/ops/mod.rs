@@ -1,0 +1,157 @@
+//! The operations of a model, as plain data.
+//!
+//! A model family writes its computation as a [`Plan`]: a list of [`Op`]s over numbered weights,
+//! activation buffers and caches. `gpu` and `cpu` carry out each operation in a file of the same
+//! stem; a shader's file has that stem too.
+//!
+//! Activations are f32, row after row, one row a token of the chunk being computed.
+
+pub mod rope;
+
+use crate::{
+    config::RopePairing,
+    weights::{WeightId, WeightTable},
+};
+
+/// Index of an activation buffer in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BufferId(pub usize);
+
+/// Index of a key/value cache in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheId(pub usize);
+
+/// An activation buffer.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Name in labels and errors.
+    pub name: &'static str,
+    /// Elements for each token.
+    pub width: usize,
+}
+
+/// The shape of attention: heads and the cache they read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key/value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+impl Heads {
+    /// Width of a row of queries, keys and values side by side.
+    pub const fn qkv_width(self) -> usize {
+        (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+    }
+
+    /// Width of a row of queries.
+    pub const fn q_width(self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of a row of keys, and of values.
+    pub const fn kv_width(self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+}
+
+/// RMSNorm ahead of a matrix: `x · gain / √(mean(x²) + eps)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// The gain vector.
+    pub gain: WeightId,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// What becomes of the product of a [`Op::Linear`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// It is the output.
+    Store,
+    /// It is added to the output buffer: the residual stream.
+    Add,
+    /// `silu(y[i]) · y[i + n/2]`: the gated unit over a paired matrix; half as wide as the matrix
+    /// has rows.
+    SwiGlu,
+}
+
+/// A product with a matrix: `out = then(norm(x) · weightᵀ + bias)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// The matrix, [n_out, n_in].
+    pub weight: WeightId,
+    /// Added to the product, [n_out].
+    pub bias: Option<WeightId>,
+    /// Applied to the input first.
+    pub norm: Option<Norm>,
+    /// Input, [n_tokens, n_in].
+    pub x: BufferId,
+    /// Output, [n_tokens, n_out], or half of n_out for [`Then::SwiGlu`].
+    pub out: BufferId,
+    /// What becomes of the product.
+    pub then: Then,
+}
+
+/// One step of a plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// Rows of a table for the chunk's tokens: `out[t] = table[tokens[t]]`.
+    Embed {
+        /// The table, [n_vocab, width].
+        table: WeightId,
+        /// Output, [n_tokens, width].
+        out: BufferId,
+    },
+    /// A product with a matrix.
+    Linear(Linear),
+    /// Rotates the queries of `qkv` in place and the keys on their way into the cache; values go
+    /// to the cache as they are.
+    Rope {
+        /// Queries, keys and values side by side, [n_tokens, `heads.qkv_width()`].
+        qkv: BufferId,
+        /// Receives keys and values at the tokens' positions.
+        cache: CacheId,
+        /// Shape of `qkv`.
+        heads: Heads,
+        /// Which elements rotate together.
+        pairing: RopePairing,
+        /// Elements of a head that rotate.
+        n_rot: usize,
+    },
+    /// Causal attention of the chunk's queries over the cache.
+    Attention {
+        /// Rotated queries in the first columns, [n_tokens, `heads.qkv_width()`].
+        qkv: BufferId,
+        /// Keys and values of all positions up to the chunk's last.
+        cache: CacheId,
+        /// Output, [n_tokens, `heads.q_width()`].
+        out: BufferId,
+        /// Shape of `qkv`.
+        heads: Heads,
+        /// Factor on the dot products, usually `1/√head_dim`.
+        scale: f32,
+    },
+}
+
+/// A model's computation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The weights that the operations name.
+    pub weights: WeightTable,
+    /// The activation buffers that the operations name.
+    pub buffers: Vec<Buffer>,
+    /// The key/value caches that the operations name.
+    pub caches: Vec<Heads>,
+    /// Frequencies of rotary embeddings.
+    pub rope: rope::RopeTable,
+    /// From tokens to the residual stream after the last layer; `hidden` holds it.
+    pub layers: Vec<Op>,
+    /// From a row of `hidden` to logits.
+    pub head: Linear,
+    /// Number of logits.
+    pub n_vocab: usize,
+}

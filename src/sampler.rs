@@ -1,0 +1,137 @@
+//! Logits → token: the parameters of sampling and the randomness behind it.
+//!
+//! Order: penalties, temperature, top-k, top-p over what top-k left, min-p; then one draw. Ties at a
+//! threshold are kept, so no cut depends on the order of equal logits. The draw is the Gumbel-max
+//! trick: each candidate's logit plus independent noise from a hash of seed, step and token, and the
+//! largest wins; so the GPU draws in parallel, and the same seed gives the same tokens.
+
+use crate::error::{Error, Result};
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingParams {
+    /// Divides logits; 0 takes the likeliest token (the lowest id among equals).
+    pub temperature: f32,
+    /// Candidates are the `top_k` likeliest tokens; 0 means all.
+    pub top_k: u32,
+    /// Candidates are the likeliest tokens that together reach this probability; 1 means all.
+    pub top_p: f32,
+    /// Candidates have at least this fraction of the likeliest token's probability; 0 means all.
+    pub min_p: f32,
+    /// Positive logits of tokens in the prompt or the answer are divided by this, negative ones
+    /// multiplied (arXiv:1909.05858); 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// Subtracted from a token's logit for each time it was generated.
+    pub frequency_penalty: f32,
+    /// Subtracted once from the logit of every token that was generated.
+    pub presence_penalty: f32,
+    /// The same seed and settings give the same tokens on the same device.
+    pub seed: u64,
+}
+
+impl Default for SamplingParams {
+    /// Greedy.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Checks every number's range.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter, what was found and what is expected.
+    pub fn validate(&self) -> Result<()> {
+        let check = |name: &'static str, value: f32, valid: bool, expected: &'static str| {
+            if valid {
+                return Ok(());
+            }
+            Err(Error::argument("sampling parameter out of range")
+                .with("parameter", name)
+                .with("expected", expected)
+                .with("found", value.to_string()))
+        };
+        let (temperature, top_p, min_p) = (self.temperature, self.top_p, self.min_p);
+        let (repetition, frequency, presence) =
+            (self.repetition_penalty, self.frequency_penalty, self.presence_penalty);
+        check("temperature", temperature, (0.0..=100.0).contains(&temperature), "0 to 100")?;
+        check("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0, at most 1")?;
+        check("min_p", min_p, (0.0..1.0).contains(&min_p), "0 to below 1")?;
+        check(
+            "repetition_penalty",
+            repetition,
+            repetition > 0.0 && repetition <= 100.0,
+            "above 0, at most 100",
+        )?;
+        check("frequency_penalty", frequency, (-100.0..=100.0).contains(&frequency), "-100 to 100")?;
+        check("presence_penalty", presence, (-100.0..=100.0).contains(&presence), "-100 to 100")
+    }
+
+    /// Whether the likeliest token is taken.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 || self.top_k == 1
+    }
+
+    /// Whether candidates are cut at all.
+    pub fn has_cut(&self) -> bool {
+        !self.is_greedy() && (self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0)
+    }
+}
+
+/// A drawn token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    /// Its id.
+    pub token: u32,
+    /// Natural logarithm of its probability in the model's own distribution, before penalties and
+    /// temperature.
+    pub logprob: f32,
+}
+
+/// Set in a token's count when the prompt has the token; the other bits count how often it was
+/// generated.
+pub const IN_PROMPT: u32 = 1 << 31;
+
+/// A logit after penalties. `count` is the token's entry, see [`IN_PROMPT`].
+pub fn penalized(params: &SamplingParams, logit: f32, count: u32) -> f32 {
+    if count == 0 {
+        return logit;
+    }
+    let repeated = if logit > 0.0 {
+        logit / params.repetition_penalty
+    } else {
+        logit * params.repetition_penalty
+    };
+    match count & !IN_PROMPT {
+        0 => repeated,
+        n => repeated - params.presence_penalty - params.frequency_penalty * n as f32,
+    }
+}
+
+/// Mixes the bits of a word: each bit of the result depends on each bit of `x`.
+///
+/// Multipliers found by search for low bias: Wellons, "Prospecting for hash functions", 2018.
+const fn mix(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ x >> 16
+}
+
+/// Noise of the standard Gumbel distribution for `token` at step `step` of a generation.
+pub fn gumbel(seed: u64, step: u32, token: u32) -> f32 {
+    let key = mix(mix(seed as u32) ^ (seed >> 32) as u32).wrapping_add(step);
+    let bits = mix(mix(key) ^ mix(token));
+    let uniform = ((bits >> 8) as f32 + 0.5) / (1 << 24) as f32;
+    -(-uniform.ln()).ln()
+}

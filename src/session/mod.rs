@@ -1,0 +1,345 @@
+//! A model in use: prefill, decode, prefix reuse, stopping, cancelling.
+//!
+//! Inputs are tokens and settings, outputs [`TokenEvent`]s. The session keeps the list of tokens
+//! whose keys and values the device holds; a prompt that begins like it is computed from the first
+//! difference on. A cancelled or failed run leaves that list true, so the next run just works.
+
+mod open;
+mod pace;
+pub mod stop;
+
+use std::rc::Rc;
+
+use crate::{
+    chat::ChatTemplate,
+    config::ModelConfig,
+    engine::{Engine, MemoryUse},
+    error::{Error, ErrorKind, Result},
+    sampler::SamplingParams,
+    source::LocalFuture,
+    tokenizer::{StreamDecoder, Tokenizer},
+};
+pub use open::ModelFile;
+use pace::Pace;
+use stop::StopMatcher;
+
+/// What the surroundings provide: a clock, and turns for other work.
+pub trait Host {
+    /// Milliseconds from some fixed moment.
+    fn now(&self) -> f64;
+
+    /// Lets pending events of the surroundings be handled.
+    fn yield_now(&self) -> LocalFuture<'_, ()>;
+}
+
+/// Positions to make room for where the caller does not say, for a model made for `longest`.
+pub fn default_context_length(longest: usize) -> usize {
+    longest.min(4096)
+}
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// Most tokens to generate; as many as the context holds when absent.
+    pub max_tokens: Option<usize>,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// Generation ends before the first of these in the text.
+    pub stop: Vec<String>,
+    /// Whether tokens that end a turn are treated like any other.
+    pub ignore_eos: bool,
+    /// Whether what the cache holds of an equal beginning is used.
+    pub reuse_prefix: bool,
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEvent {
+    /// Its id.
+    pub token: u32,
+    /// Text that became certain with it: whole characters, nothing that might belong to a stop
+    /// string. Empty at times, of several tokens at others.
+    pub text: String,
+    /// Natural logarithm of the token's probability.
+    pub logprob: f32,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A token that ends a turn, or a stop string.
+    Stop,
+    /// The limit on tokens, or the end of the context.
+    Length,
+}
+
+/// What a generation took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of those, tokens whose keys and values were in the cache already.
+    pub cached_tokens: usize,
+    /// Tokens generated.
+    pub completion_tokens: usize,
+    /// From the start to the end of the prompt, in milliseconds.
+    pub prefill_ms: f64,
+    /// From the start to the first token, in milliseconds.
+    pub first_token_ms: f64,
+    /// From the first token to the last, in milliseconds.
+    pub decode_ms: f64,
+}
+
+/// A model on a device.
+pub struct Session {
+    engine: Box<dyn Engine>,
+    /// What the file says of the model.
+    pub file: Rc<ModelFile>,
+    /// Most positions the cache holds.
+    pub context_length: usize,
+    /// Tokens whose keys and values the cache holds.
+    cached: Vec<u32>,
+}
+
+impl Session {
+    /// A session on an engine whose weights are loaded and that holds `context_length` positions.
+    pub fn new(engine: Box<dyn Engine>, file: ModelFile, context_length: usize) -> Self {
+        Self { engine, file: Rc::new(file), context_length, cached: Vec::new() }
+    }
+
+    /// The model's numbers.
+    pub fn config(&self) -> &ModelConfig {
+        &self.file.config
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.file.tokenizer
+    }
+
+    /// The model's chat template.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.file.template.as_ref()
+    }
+
+    /// What computes, for people.
+    pub fn device_name(&self) -> String {
+        self.engine.device_name()
+    }
+
+    /// Bytes on the device.
+    pub fn memory(&self) -> MemoryUse {
+        self.engine.memory()
+    }
+
+    /// Frees everything on the device; returns how many bytes that were.
+    pub fn dispose(self) -> u64 {
+        self.engine.dispose()
+    }
+
+    /// Logits after each of `tokens`, [n_tokens, n_vocab].
+    ///
+    /// # Errors
+    /// `invalid_argument` for unknown tokens, `context_exceeded`, `aborted`, and those of the
+    /// device.
+    pub async fn logits(
+        &mut self,
+        tokens: &[u32],
+        host: &dyn Host,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
+        self.check_tokens(tokens)?;
+        self.cached.clear();
+        let mut logits = Vec::with_capacity(tokens.len() * self.config().n_vocab);
+        for chunk in tokens.chunks(self.engine.max_evaluation()) {
+            check_abort(aborted)?;
+            self.extend(chunk).await?;
+            logits.extend_from_slice(&self.engine.logits().await?);
+            host.yield_now().await;
+        }
+        Ok(logits)
+    }
+
+    /// Generates after `request.tokens`; `on_tokens` takes each batch of tokens as it comes.
+    ///
+    /// # Errors
+    /// `invalid_argument`, `context_exceeded`, `aborted`, and those of the device.
+    pub async fn generate(
+        &mut self,
+        request: &Request,
+        host: &dyn Host,
+        aborted: &dyn Fn() -> bool,
+        on_tokens: &mut dyn FnMut(&[TokenEvent]) -> Result<()>,
+    ) -> Result<Summary> {
+        self.check_tokens(&request.tokens)?;
+        request.sampling.validate()?;
+        let mut text = TextStream::new(&request.stop)?;
+        let prompt_tokens = request.tokens.len();
+        let room = self.context_length - prompt_tokens;
+        // The last token drawn needs no place in the cache.
+        let max_tokens = request.max_tokens.unwrap_or(usize::MAX).min(room + 1);
+
+        let started = host.now();
+        let cached_tokens = self.prefill(request, host, aborted).await?;
+        let mut summary = Summary {
+            finish_reason: FinishReason::Length,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens: 0,
+            prefill_ms: host.now() - started,
+            first_token_ms: 0.0,
+            decode_ms: 0.0,
+        };
+        if max_tokens == 0 {
+            return Ok(summary);
+        }
+
+        self.engine.start(&request.sampling, &request.tokens)?;
+        let mut pace = Pace::new(self.engine.max_batch());
+        let mut pending: Option<u32> = None;
+        let mut events = Vec::new();
+        let mut finished = false;
+        while !finished {
+            host.yield_now().await;
+            check_abort(aborted)?;
+            let n_tokens = pace.batch().min(max_tokens - summary.completion_tokens);
+            let batch_started = host.now();
+            let drawn = match self.engine.decode(n_tokens).await {
+                Ok(drawn) => drawn,
+                Err(error) => {
+                    self.cached.clear();
+                    return Err(error);
+                }
+            };
+            let now = host.now();
+            if pending.is_none() {
+                summary.first_token_ms = now - started;
+            } else {
+                pace.record(n_tokens, now - batch_started);
+            }
+            summary.decode_ms = now - started - summary.first_token_ms;
+
+            events.clear();
+            for sampled in drawn {
+                self.cached.extend(pending.replace(sampled.token));
+                if finished {
+                    continue;
+                }
+                summary.completion_tokens += 1;
+                let ends_turn = self.tokenizer().stop_ids().contains(&sampled.token);
+                let mut piece = String::new();
+                if ends_turn && !request.ignore_eos {
+                    finished = true;
+                    summary.finish_reason = FinishReason::Stop;
+                    piece = text.finish();
+                } else {
+                    let bytes = self.file.tokenizer.token_bytes(sampled.token).unwrap_or_default();
+                    if text.push(bytes, &mut piece) {
+                        finished = true;
+                        summary.finish_reason = FinishReason::Stop;
+                    } else if summary.completion_tokens == max_tokens {
+                        finished = true;
+                        piece.push_str(&text.finish());
+                    }
+                }
+                events.push(TokenEvent {
+                    token: sampled.token,
+                    text: piece,
+                    logprob: sampled.logprob,
+                });
+            }
+            on_tokens(&events)?;
+        }
+        Ok(summary)
+    }
+
+    /// Computes what the cache does not hold of the prompt; returns how many tokens it held.
+    async fn prefill(
+        &mut self,
+        request: &Request,
+        host: &dyn Host,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<usize> {
+        let tokens = &request.tokens;
+        let n_common = self.cached.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        // At least one token is computed: logits follow from it.
+        let n_reused = if request.reuse_prefix { n_common.min(tokens.len() - 1) } else { 0 };
+        self.cached.truncate(n_reused);
+        for chunk in tokens[n_reused..].chunks(self.engine.max_chunk()) {
+            host.yield_now().await;
+            check_abort(aborted)?;
+            self.extend(chunk).await?;
+        }
+        Ok(n_reused)
+    }
+
+    async fn extend(&mut self, chunk: &[u32]) -> Result<()> {
+        let position = self.cached.len();
+        match self.engine.extend(chunk, position).await {
+            Ok(()) => {
+                self.cached.extend_from_slice(chunk);
+                Ok(())
+            }
+            Err(error) => {
+                self.cached.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::argument("there are no tokens to compute"));
+        }
+        if tokens.len() > self.context_length {
+            return Err(Error::new(ErrorKind::ContextExceeded, "the prompt is longer than the context")
+                .with("needed", tokens.len())
+                .with("limit", self.context_length));
+        }
+        match tokens.iter().find(|&&token| token as usize >= self.config().n_vocab) {
+            Some(&token) => Err(Error::argument("token id is not in the vocabulary")
+                .with("found", token)
+                .with("limit", self.config().n_vocab)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_abort(aborted: &dyn Fn() -> bool) -> Result<()> {
+    if aborted() { Err(Error::new(ErrorKind::Aborted, "cancelled by the caller")) } else { Ok(()) }
+}
+
+/// Tokens' bytes → text that is certain.
+struct TextStream {
+    decoder: StreamDecoder,
+    stop: StopMatcher,
+}
+
+impl TextStream {
+    fn new(stop: &[String]) -> Result<Self> {
+        Ok(Self { decoder: StreamDecoder::new(), stop: StopMatcher::new(stop)? })
+    }
+
+    /// Appends text to `out`; tells whether a stop string was met.
+    fn push(&mut self, bytes: &[u8], out: &mut String) -> bool {
+        let matched = self.stop.push(&self.decoder.push(bytes));
+        out.push_str(&matched.text);
+        matched.stopped
+    }
+
+    /// What is held back, at an end that is not a stop string.
+    fn finish(&mut self) -> String {
+        let mut text = String::new();
+        let tail = self.decoder.finish();
+        let matched = self.stop.push(&tail);
+        text.push_str(&matched.text);
+        if !matched.stopped {
+            text.push_str(&self.stop.finish());
+        }
+        text
+    }
+}

@@ -1,0 +1,103 @@
+//! How many tokens to draw between two readbacks.
+//!
+//! A readback costs a round trip that some browsers answer on a timer (Firefox: 100 ms), so drawing
+//! one token a readback can cap the speed. More tokens a readback cost latency and, at the end, work
+//! past the stop. The batch doubles while that makes tokens clearly faster and a batch stays short.
+
+/// Longest batch that is aimed at: the delay before an abort takes effect, in milliseconds.
+const MAX_BATCH_MS: f64 = 150.0;
+
+/// A larger batch must be this much faster a token to be kept.
+const WORTHWHILE: f64 = 0.9;
+
+/// Chooses batch sizes from measured times.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    max_batch: usize,
+    batch: usize,
+    /// Milliseconds a token at half the present batch.
+    before: Option<f64>,
+    /// Milliseconds a token at the present batch, smoothed, and how many batches it is from.
+    measured: Option<(f64, u32)>,
+    settled: bool,
+}
+
+impl Pace {
+    /// Begins at one token a batch.
+    pub fn new(max_batch: usize) -> Self {
+        Self { max_batch, batch: 1, before: None, measured: None, settled: max_batch == 1 }
+    }
+
+    /// Tokens to draw next.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Takes the time that a whole batch took, in milliseconds.
+    pub fn record(&mut self, n_tokens: usize, milliseconds: f64) {
+        if n_tokens != self.batch {
+            return;
+        }
+        let per_token = milliseconds / n_tokens as f64;
+        let (smoothed, n_batches) = match self.measured {
+            Some((earlier, n)) => (earlier.min(per_token), n + 1),
+            None => (per_token, 1),
+        };
+        self.measured = Some((smoothed, n_batches));
+        if milliseconds > MAX_BATCH_MS && self.batch > 1 {
+            self.step_to(self.batch / 2);
+            self.settled = true;
+        } else if !self.settled && n_batches >= 2 {
+            if self.before.is_some_and(|before| smoothed > before * WORTHWHILE) {
+                self.step_to(self.batch / 2);
+                self.settled = true;
+            } else if self.batch * 2 <= self.max_batch
+                && smoothed * self.batch as f64 * 2.0 <= MAX_BATCH_MS
+            {
+                self.before = Some(smoothed);
+                self.step_to(self.batch * 2);
+            } else if smoothed * self.batch as f64 * 2.0 > MAX_BATCH_MS && self.batch == 1 {
+                // One token takes long already; a readback is small beside it.
+                self.settled = true;
+            }
+        }
+    }
+
+    fn step_to(&mut self, batch: usize) {
+        self.batch = batch.max(1);
+        self.measured = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs batches of which each takes `overhead + n · step` milliseconds; returns the last size.
+    fn run(max_batch: usize, overhead: f64, step: f64) -> usize {
+        let mut pace = Pace::new(max_batch);
+        for _ in 0..40 {
+            let n = pace.batch();
+            pace.record(n, overhead + n as f64 * step);
+        }
+        pace.batch()
+    }
+
+    #[test]
+    fn slow_readbacks_are_shared_by_many_tokens() {
+        assert!(run(32, 2.0, 1.0) >= 8);
+        assert!(run(32, 0.5, 8.0) <= 2);
+    }
+
+    #[test]
+    fn slow_steps_are_read_back_one_by_one() {
+        assert_eq!(run(32, 5.0, 400.0), 1);
+        assert_eq!(run(1, 100.0, 1.0), 1);
+    }
+
+    #[test]
+    fn a_timer_of_100_ms_does_not_cap_the_speed() {
+        let n = run(32, 100.0, 3.0);
+        assert!(n >= 8, "{n} tokens a readback");
+    }
+}

@@ -1,0 +1,92 @@
+//! Bytes by range, from wherever they are. Sources know no format.
+
+use std::{future::Future, pin::Pin};
+
+use crate::error::Result;
+
+/// A future that stays on its thread, as everything in a browser does.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Something of known size that can be read by range.
+///
+/// Readers ask for ranges in rising order where they can: a source over a network then serves them
+/// from one stream.
+pub trait Source {
+    /// Size in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there is nothing to read.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buffer` with the bytes from `offset`.
+    ///
+    /// # Errors
+    /// `network` or `storage` when the bytes cannot be had; `invalid_model` when the source ends
+    /// before the buffer is full.
+    fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>>;
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use file::FileSource;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod file {
+    use std::{
+        fs::File,
+        io::{self, Read, Seek, SeekFrom},
+        path::Path,
+    };
+
+    use super::{LocalFuture, Source};
+    use crate::error::{Error, ErrorKind, Result};
+
+    /// A local file.
+    pub struct FileSource {
+        file: File,
+        len: u64,
+        name: String,
+    }
+
+    impl FileSource {
+        /// Opens the file at `path`.
+        ///
+        /// # Errors
+        /// `storage`, with the path.
+        pub fn open(path: &Path) -> Result<Self> {
+            let name = path.display().to_string();
+            let failed = |error: io::Error| {
+                Error::new(ErrorKind::Storage, format!("cannot open the model file: {error}"))
+                    .with("file", name.as_str())
+            };
+            let file = File::open(path).map_err(failed)?;
+            let metadata = file.metadata().map_err(failed)?;
+            if !metadata.is_file() {
+                return Err(Error::new(ErrorKind::Storage, "the model path is not a file")
+                    .with("file", name));
+            }
+            Ok(Self { len: metadata.len(), file, name })
+        }
+    }
+
+    impl Source for FileSource {
+        fn len(&self) -> u64 {
+            self.len
+        }
+
+        fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+            Box::pin(async move {
+                let mut file = &self.file;
+                file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(buffer)).map_err(
+                    |error| {
+                        Error::new(ErrorKind::Storage, format!("cannot read: {error}"))
+                            .with("file", self.name.as_str())
+                            .with("offset", offset)
+                            .with("needed", buffer.len())
+                    },
+                )
+            })
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The bindings to JavaScript: the only part of the crate that knows there is one.
+//!
+//! [`Model`] is what the package's worker holds. Arguments come as plain objects that the package has
+//! checked; what fails is thrown as `{ name: "PesiError", kind, message, details }`.
+
+mod error;
+mod file;
+mod host;
+mod http;
+mod load;
+mod opfs;
+mod options;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use js_sys::{Function, Promise};
+use wasm_bindgen::prelude::*;
+use web_sys::AbortSignal;
+
+use self::{
+    error::to_js,
+    host::WorkerHost,
+    options::{GenerateOptions, Info, LoadOptions, SourceOptions, from_js, to_plain_js},
+};
+use crate::{
+    chat::TemplateRequest,
+    error::{Error, ErrorKind, Result},
+    session::{FinishReason, ModelFile, Request, Session, TokenEvent},
+};
+
+/// A model in the worker.
+#[wasm_bindgen]
+pub struct Model {
+    info: Info,
+    file: Rc<ModelFile>,
+    /// Absent once disposed of; taken out while a call computes.
+    session: Rc<RefCell<Option<Session>>>,
+    disposed: Cell<bool>,
+    host: Rc<WorkerHost>,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Loads a model: from browser storage if it is there, else from `source` and into storage.
+    pub async fn load(source: JsValue, options: JsValue) -> Result<Model, JsValue> {
+        std::panic::set_hook(Box::new(|panic| web_sys::console::error_1(&panic.to_string().into())));
+        let source: SourceOptions = SourceOptions::from_js(&source).map_err(to_js)?;
+        let options = LoadOptions::from_js(&options).map_err(to_js)?;
+        let host = Rc::new(WorkerHost::new());
+        let loaded = load::load(&source, &options, &host).await.map_err(to_js)?;
+        Ok(Self {
+            info: loaded.info,
+            file: loaded.session.file.clone(),
+            session: Rc::new(RefCell::new(Some(loaded.session))),
+            disposed: Cell::new(false),
+            host,
+        })
+    }
+
+    /// What the model is and where it runs.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        to_plain_js(&self.info).map_err(to_js)
+    }
+
+    /// Token ids of `text`; special tokens in it are recognised.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, JsValue> {
+        self.file.tokenizer.encode(text).map_err(to_js)
+    }
+
+    /// Token ids of `text` as the start of a prompt: with the token that begins one, if the model has it.
+    #[wasm_bindgen(js_name = encodePrompt)]
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, JsValue> {
+        self.file.prompt_tokens(text).map_err(to_js)
+    }
+
+    /// Text of token ids.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.file.tokenizer.decode(ids)
+    }
+
+    /// Token ids of messages in the model's chat template.
+    #[wasm_bindgen(js_name = renderChat)]
+    pub fn render_chat(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>, JsValue> {
+        self.render(messages, options).map_err(to_js)
+    }
+
+    /// Logits after each of `tokens`, [n_tokens, n_vocab].
+    pub fn logits(&self, tokens: Vec<u32>, signal: AbortSignal) -> Promise {
+        let (session, host) = (self.session.clone(), self.host.clone());
+        let disposed = self.disposed.get();
+        promise(async move {
+            let mut session = Lease::take(&session, disposed)?;
+            let aborted = || signal.aborted();
+            let logits = session.get().logits(&tokens, host.as_ref(), &aborted).await?;
+            Ok(js_sys::Float32Array::from(logits.as_slice()).into())
+        })
+    }
+
+    /// Generates after `options.tokens`; `on_tokens` takes batches of `{ token, text, logprob? }`.
+    pub fn generate(&self, options: JsValue, on_tokens: Function) -> Promise {
+        let (session, host) = (self.session.clone(), self.host.clone());
+        let disposed = self.disposed.get();
+        promise(async move {
+            let signal = options::signal(&options)?;
+            let options: GenerateOptions = from_js(options)?;
+            let with_logprobs = options.logprobs;
+            let request = Request::from(options);
+            let mut session = Lease::take(&session, disposed)?;
+            let mut emit = |events: &[TokenEvent]| -> Result<()> {
+                let batch = options::token_batch(events, with_logprobs)?;
+                // What the callback throws is a defect of the worker's own code.
+                on_tokens.call1(&JsValue::NULL, &batch).map(drop).map_err(|thrown| {
+                    Error::argument(format!("the token callback failed: {thrown:?}"))
+                })
+            };
+            let aborted = || signal.aborted();
+            let summary = session
+                .get()
+                .generate(&request, host.as_ref(), &aborted, &mut emit)
+                .await?;
+            to_plain_js(&options::Outcome {
+                finish_reason: match summary.finish_reason {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                },
+                prompt_tokens: summary.prompt_tokens,
+                cached_tokens: summary.cached_tokens,
+                completion_tokens: summary.completion_tokens,
+                prefill_ms: summary.prefill_ms,
+                decode_ms: summary.decode_ms,
+                time_to_first_token_ms: summary.first_token_ms,
+            })
+        })
+    }
+
+    /// Frees everything on the device; tells how many bytes that were.
+    pub fn dispose(&self) -> Promise {
+        let session = self.session.clone();
+        let already = self.disposed.replace(true);
+        promise(async move {
+            let mut lease = Lease::take(&session, already)?;
+            let freed_bytes = lease.0.take().map_or(0, Session::dispose);
+            to_plain_js(&options::Freed { freed_bytes })
+        })
+    }
+}
+
+impl Model {
+    fn render(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>> {
+        let template = self.file.template.as_ref().ok_or_else(|| {
+            Error::unsupported("the model has no chat template").with("model", self.info.id.as_str())
+        })?;
+        let extra: serde_json::Map<String, serde_json::Value> = from_js(options)?;
+        let text = template.render(&TemplateRequest {
+            messages: from_js(messages)?,
+            tools: None,
+            add_generation_prompt: true,
+            extra,
+            now: (js_sys::Date::now() / 1e3) as i64,
+        })?;
+        self.file.tokenizer.encode(&text)
+    }
+}
+
+/// A session taken out for one call, put back at its end.
+struct Lease<'a>(Option<Session>, &'a RefCell<Option<Session>>);
+
+impl<'a> Lease<'a> {
+    fn take(place: &'a RefCell<Option<Session>>, disposed: bool) -> Result<Self> {
+        if disposed {
+            return Err(Error::new(ErrorKind::Disposed, "the model was disposed of"));
+        }
+        match place.borrow_mut().take() {
+            Some(session) => Ok(Self(Some(session), place)),
+            None => Err(Error::argument("the model computes for another call")),
+        }
+    }
+
+    fn get(&mut self) -> &mut Session {
+        self.0.as_mut().expect("a lease holds its session until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        *self.1.borrow_mut() = self.0.take();
+    }
+}
+
+fn promise(future: impl Future<Output = Result<JsValue>> + 'static) -> Promise {
+    wasm_bindgen_futures::future_to_promise(async move { future.await.map_err(to_js) })
+}

@@ -1,0 +1,317 @@
+//! Plain objects from and to JavaScript, typed.
+
+use js_sys::{Function, Reflect};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{AbortSignal, File};
+
+use crate::{
+    engine::DeviceKind,
+    error::{Error, Result},
+    gpu::context::AdapterHints,
+    sampler::SamplingParams,
+    session::{Request, TokenEvent},
+    weights::Precision,
+};
+
+/// Reads a plain object.
+///
+/// # Errors
+/// `invalid_argument` naming what does not fit.
+pub fn from_js<T: DeserializeOwned>(value: JsValue) -> Result<T> {
+    serde_wasm_bindgen::from_value(value)
+        .map_err(|error| Error::argument(format!("options of another form: {error}")))
+}
+
+/// Writes a plain object.
+///
+/// # Errors
+/// None in practice: what is written here has a plain form.
+pub fn to_plain_js<T: Serialize>(value: &T) -> Result<JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|error| Error::argument(format!("a result without a plain form: {error}")))
+}
+
+fn member<T: JsCast>(object: &JsValue, name: &'static str) -> Result<T> {
+    Reflect::get(object, &name.into())
+        .ok()
+        .and_then(|value| value.dyn_into().ok())
+        .ok_or_else(|| Error::argument("an option is missing or of another type").with("parameter", name))
+}
+
+/// The `signal` member of an object.
+///
+/// # Errors
+/// `invalid_argument` when there is none.
+pub fn signal(object: &JsValue) -> Result<AbortSignal> {
+    member(object, "signal")
+}
+
+/// Where a model comes from.
+pub struct SourceOptions {
+    /// Its identity, which names it in storage.
+    pub id: String,
+    /// Where its bytes are.
+    pub place: Place,
+}
+
+/// Where bytes are.
+pub enum Place {
+    /// At a URL.
+    Url(String),
+    /// In a file that the user picked.
+    File(File),
+}
+
+impl SourceOptions {
+    /// Reads `{ kind, id, url | files }`.
+    ///
+    /// # Errors
+    /// `invalid_argument` or `unsupported`.
+    pub fn from_js(value: &JsValue) -> Result<Self> {
+        let text = |name: &'static str| -> Result<String> {
+            member::<js_sys::JsString>(value, name).map(String::from)
+        };
+        let place = match text("kind")?.as_str() {
+            "url" => Place::Url(text("url")?),
+            "files" => {
+                let files: js_sys::Array = member(value, "files")?;
+                if files.length() != 1 {
+                    return Err(Error::unsupported("a model of several files")
+                        .with("found", files.length()));
+                }
+                let file = files.get(0).dyn_into();
+                Place::File(file.map_err(|_| Error::argument("not a File").with("parameter", "files"))?)
+            }
+            other => return Err(Error::argument("no such kind of source").with("found", other)),
+        };
+        Ok(Self { id: text("id")?, place })
+    }
+}
+
+/// Settings of a load.
+pub struct LoadOptions {
+    /// Where the model runs.
+    pub device: DeviceKind,
+    /// How dense matrices are held.
+    pub precision: Precision,
+    /// Positions to make room for.
+    pub context_length: Option<usize>,
+    /// Whether browser storage is used.
+    pub cache: bool,
+    /// Cancels the load.
+    pub signal: AbortSignal,
+    /// Told how far it is.
+    pub on_progress: Function,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainLoadOptions {
+    device: String,
+    precision: String,
+    context_length: Option<f64>,
+    cache: bool,
+    adapter: Option<AdapterFacts>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AdapterFacts {
+    software_adapter: bool,
+    subgroups: bool,
+    subgroup_min_size: u32,
+    shader_f16: bool,
+    description: String,
+}
+
+impl LoadOptions {
+    /// Reads the options of `Model.load`.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter.
+    pub fn from_js(value: &JsValue) -> Result<Self> {
+        let plain: PlainLoadOptions = from_js(value.clone())?;
+        let wrong = |parameter: &'static str, found: &str| {
+            Error::argument("no such value").with("parameter", parameter).with("found", found)
+        };
+        let device = match plain.device.as_str() {
+            "cpu" => DeviceKind::Cpu,
+            "webgpu" => DeviceKind::Gpu(plain.adapter.map_or_else(AdapterHints::default, hints)),
+            other => return Err(wrong("device", other)),
+        };
+        let precision = match plain.precision.as_str() {
+            "compact" => Precision::Compact,
+            "exact" => Precision::Exact,
+            other => return Err(wrong("precision", other)),
+        };
+        let context_length = plain
+            .context_length
+            .map(|length| whole("contextLength", length).map(|length| length as usize))
+            .transpose()?;
+        Ok(Self {
+            device,
+            precision,
+            context_length,
+            cache: plain.cache,
+            signal: signal(value)?,
+            on_progress: member(value, "onProgress")?,
+        })
+    }
+}
+
+fn hints(facts: AdapterFacts) -> AdapterHints {
+    let usable = facts.subgroups && facts.subgroup_min_size.is_power_of_two();
+    AdapterHints {
+        software: Some(facts.software_adapter),
+        subgroup: usable.then_some(facts.subgroup_min_size),
+        name: Some(facts.description),
+        no_f16: !facts.shader_f16,
+        ..Default::default()
+    }
+}
+
+fn whole(parameter: &'static str, number: f64) -> Result<u64> {
+    const LARGEST: f64 = 9_007_199_254_740_991.0;
+    if number >= 0.0 && number <= LARGEST && number.fract() == 0.0 {
+        return Ok(number as u64);
+    }
+    Err(Error::argument("not a whole number")
+        .with("parameter", parameter)
+        .with("found", number.to_string()))
+}
+
+/// Settings of a generation.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerateOptions {
+    tokens: Vec<u32>,
+    max_tokens: Option<f64>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    seed: Option<f64>,
+    stop: Option<Vec<String>>,
+    /// Whether log-probabilities are reported.
+    #[serde(default)]
+    pub logprobs: bool,
+    #[serde(default)]
+    ignore_eos: bool,
+    reuse_prefix: Option<bool>,
+}
+
+impl From<GenerateOptions> for Request {
+    fn from(options: GenerateOptions) -> Self {
+        let greedy = SamplingParams::default();
+        // A number beyond what a seed or a count can be is cut, not refused: the package has checked.
+        let seed = options.seed.unwrap_or_else(|| js_sys::Math::random() * 9e15);
+        Self {
+            tokens: options.tokens,
+            max_tokens: options.max_tokens.map(|number| number as usize),
+            sampling: SamplingParams {
+                temperature: options.temperature.unwrap_or(1.0),
+                top_k: options.top_k.unwrap_or(greedy.top_k),
+                top_p: options.top_p.unwrap_or(greedy.top_p),
+                min_p: options.min_p.unwrap_or(greedy.min_p),
+                repetition_penalty: options.repetition_penalty.unwrap_or(greedy.repetition_penalty),
+                frequency_penalty: options.frequency_penalty.unwrap_or(greedy.frequency_penalty),
+                presence_penalty: options.presence_penalty.unwrap_or(greedy.presence_penalty),
+                seed: seed as u64,
+            },
+            stop: options.stop.unwrap_or_default(),
+            ignore_eos: options.ignore_eos,
+            reuse_prefix: options.reuse_prefix.unwrap_or(true),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GeneratedToken<'a> {
+    token: u32,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprob: Option<f32>,
+}
+
+/// Tokens as an array of `{ token, text, logprob? }`.
+///
+/// # Errors
+/// Those of [`to_plain_js`].
+pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue> {
+    let batch: Vec<_> = events
+        .iter()
+        .map(|event| GeneratedToken {
+            token: event.token,
+            text: &event.text,
+            logprob: with_logprobs.then_some(event.logprob),
+        })
+        .collect();
+    to_plain_js(&batch)
+}
+
+/// What a generation took.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    pub finish_reason: &'static str,
+    pub prompt_tokens: usize,
+    pub cached_tokens: usize,
+    pub completion_tokens: usize,
+    pub prefill_ms: f64,
+    pub decode_ms: f64,
+    pub time_to_first_token_ms: f64,
+}
+
+/// What disposing freed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Freed {
+    pub freed_bytes: u64,
+}
+
+/// How far a load is.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    pub phase: &'static str,
+    pub file: String,
+    pub loaded_bytes: u64,
+    pub total_bytes: u64,
+    pub bytes_per_second: f64,
+    pub eta_seconds: f64,
+}
+
+/// What a model is and where it runs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    pub id: String,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub parameters: u64,
+    pub context_length: usize,
+    pub vocabulary_size: usize,
+    pub device: &'static str,
+    pub memory: Memory,
+    pub from_storage: bool,
+    /// Why the model is not in storage, where it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_error: Option<String>,
+    pub chat_template: bool,
+}
+
+/// Bytes on the device.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    pub weights_bytes: u64,
+    pub cache_bytes: u64,
+    pub scratch_bytes: u64,
+    pub total_bytes: u64,
+}

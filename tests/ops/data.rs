@@ -1,0 +1,138 @@
+//! Random inputs with outliers, and the comparison with the oracle.
+
+use half::f16;
+use pesi::{
+    cpu::reference::decode_matrix,
+    weights::{Layout, Segment, Sink, Weight, WeightId},
+};
+
+/// A small generator: the same numbers in every run.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn bits(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as u32
+    }
+
+    /// Evenly from −1 to 1.
+    pub fn signed(&mut self) -> f32 {
+        self.bits() as f32 / u32::MAX as f32 * 2.0 - 1.0
+    }
+
+    /// Numbers around 1, of which one in fifty is a hundred times larger.
+    pub fn activations(&mut self, n: usize) -> Vec<f32> {
+        (0..n)
+            .map(|_| self.signed() * if self.bits().is_multiple_of(50) { 100.0 } else { 1.0 })
+            .collect()
+    }
+}
+
+/// A matrix in packed form, and what it decodes to.
+pub struct Matrix {
+    pub weight: Weight,
+    pub quants: Vec<u8>,
+    pub scales: Vec<u8>,
+    pub decoded: Vec<f32>,
+}
+
+impl Matrix {
+    pub fn random(
+        layout: Layout,
+        n_rows: usize,
+        n_cols: usize,
+        paired: bool,
+        random: &mut Random,
+    ) -> Self {
+        let mut quants = vec![0; layout.quants_row_bytes(n_cols) * n_rows];
+        let mut scales = vec![0; layout.scales_row_bytes(n_cols) * n_rows];
+        match layout {
+            Layout::F16 => quants
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .for_each(|bytes| *bytes = f16::from_f32(random.signed()).to_le_bytes()),
+            Layout::Bf16 => quants
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .for_each(|bytes| *bytes = half::bf16::from_f32(random.signed()).to_le_bytes()),
+            Layout::F32 | Layout::Vector => quants
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .for_each(|bytes| *bytes = random.signed().to_le_bytes()),
+            Layout::U4 | Layout::I8 | Layout::I8Group16 | Layout::I8Affine => {
+                quants.iter_mut().for_each(|byte| *byte = random.bits() as u8);
+            }
+        }
+        for bytes in scales.as_chunks_mut().0 {
+            *bytes = f16::from_f32(random.signed() / 50.0).to_le_bytes();
+        }
+        let weight = Weight {
+            name: format!("{} [{n_rows}, {n_cols}]", layout.name()),
+            n_rows,
+            n_cols,
+            paired,
+            segments: vec![Segment { layout, rows: 0..n_rows, parts: Vec::new() }],
+        };
+        let decoded = decode_matrix(layout, n_rows, n_cols, &quants, &scales);
+        Self { weight, quants, scales, decoded }
+    }
+
+    /// A vector as a weight.
+    pub fn vector(elements: &[f32]) -> Self {
+        let n_rows = elements.len();
+        Self {
+            weight: Weight {
+                name: format!("vector [{n_rows}]"),
+                n_rows,
+                n_cols: 1,
+                paired: false,
+                segments: vec![Segment {
+                    layout: Layout::Vector,
+                    rows: 0..n_rows,
+                    parts: Vec::new(),
+                }],
+            },
+            quants: bytemuck::cast_slice(elements).to_vec(),
+            scales: Vec::new(),
+            decoded: elements.to_vec(),
+        }
+    }
+
+    /// Writes all rows as weight `id`, in two pieces.
+    pub fn write_to(&self, sink: &mut dyn Sink, id: WeightId) {
+        let n_rows = self.weight.n_rows;
+        let middle = n_rows / 2;
+        let (q, s) = (self.quants.len() / n_rows, self.scales.len() / n_rows);
+        for rows in [0..middle, middle..n_rows] {
+            if !rows.is_empty() {
+                let quants = &self.quants[rows.start * q..rows.end * q];
+                let scales = &self.scales[rows.start * s..rows.end * s];
+                sink.write_rows(id, 0, rows, quants, scales).unwrap();
+            }
+        }
+    }
+}
+
+/// Asserts that `found` differs from `expected` by at most `tolerance` of the largest expected number.
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        let error = (a - b).abs();
+        assert!(
+            error <= tolerance * largest.max(1e-3),
+            "{what}: element {i} of {} is {a}, expected {b} (largest {largest})",
+            found.len(),
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! GPU contexts in every variant, and running recorded dispatches on them.
+
+use pesi::gpu::{
+    context::{AdapterHints, Context, GpuBuffer},
+    ops::Target,
+    record::{Extent, Pipelines, Recorder},
+    tuning::Tuning,
+};
+
+/// A device with a tuning.
+pub struct Device {
+    pub context: Context,
+    pub tuning: Tuning,
+    pub name: String,
+}
+
+impl Device {
+    pub fn target(&self) -> Target<'_> {
+        Target { capabilities: &self.context.capabilities, tuning: &self.tuning }
+    }
+
+    pub fn storage(&self, contents: &[f32]) -> GpuBuffer {
+        let buffer = self.context.storage("test", (contents.len() * 4) as u64);
+        self.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(contents));
+        buffer
+    }
+
+    pub fn words(&self, contents: &[u32]) -> GpuBuffer {
+        let buffer = self.context.storage("test", (contents.len() * 4) as u64);
+        self.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(contents));
+        buffer
+    }
+
+    /// The state of a chunk of `n_tokens` tokens from `position`.
+    pub fn state(&self, position: u32, n_tokens: u32) -> GpuBuffer {
+        self.words(&[position, n_tokens, 0, 0])
+    }
+
+    /// Runs what `record` records.
+    pub fn run<'a>(&self, extent: Extent, record: impl FnOnce(&mut Recorder<'a>)) {
+        let mut recorder = Recorder::default();
+        record(&mut recorder);
+        let recording = recorder.finish(&self.context, &mut Pipelines::default());
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        recording.encode(&mut encoder.begin_compute_pass(&Default::default()), extent);
+        self.context.queue.submit([encoder.finish()]);
+        // Parameters may go only when the work is done.
+        self.context.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        self.context.check().unwrap();
+    }
+
+    pub fn read(&self, buffer: &GpuBuffer, n: usize) -> Vec<f32> {
+        let bytes = pollster::block_on(self.context.read(buffer, (n * 4) as u64)).unwrap();
+        bytemuck::pod_collect_to_vec(&bytes)
+    }
+}
+
+/// The adapter as each kind of device that shaders are made for.
+pub fn devices() -> Vec<Device> {
+    let mut devices = Vec::new();
+    for software in [false, true] {
+        for no_f16 in [false, true] {
+            for no_subgroups in [false, true] {
+                let hints = AdapterHints {
+                    software: Some(software),
+                    no_f16,
+                    no_subgroups,
+                    ..Default::default()
+                };
+                let context = pollster::block_on(Context::request(&hints))
+                    .expect("these tests need a GPU adapter; a software one will do");
+                let tuning = Tuning::for_adapter(&context.capabilities);
+                let name = format!(
+                    "{} tuning, f16 {}, subgroup {:?}",
+                    if software { "software" } else { "hardware" },
+                    context.capabilities.f16,
+                    context.capabilities.subgroup,
+                );
+                devices.push(Device { context, tuning, name });
+            }
+        }
+    }
+    devices
+}
