@@ -75,9 +75,9 @@ for (const device of ["cpu", "webgpu"]) {
       assert.ok(next.milliseconds < whole / 2, "the next answer waited for the whole prompt");
     });
 
-    test("disposing frees all memory, and says so to later calls", async () => {
+    test("disposing frees all memory, and later calls say that it is gone", async () => {
       const { freedBytes, totalBytes, kind } = await page.evaluate(dispose);
-      assert.equal(freedBytes, totalBytes);
+      assert.ok(freedBytes >= totalBytes, `${freedBytes} bytes were freed of ${totalBytes}`);
       assert.equal(kind, "disposed");
     });
 

@@ -45,6 +45,16 @@ describe("the page", () => {
     assert.doesNotMatch(policy, /'unsafe-(eval|inline)'/);
   });
 
+  test("keeps the settings for the next visit", async () => {
+    await page.locator("#open-settings").click();
+    await page.locator("#temperature").fill("0");
+    await page.locator("#max-tokens").fill("400");
+    await page.keyboard.press("Escape");
+    await page.reload();
+    assert.equal(await page.locator("#temperature").inputValue(), "0");
+    assert.equal(await page.locator("#max-tokens").inputValue(), "400");
+  });
+
   test("loads the model and answers", async () => {
     await load(page);
     const device = page.locator("#device");
@@ -130,7 +140,7 @@ describe("the page's looks", () => {
         await page.locator("#choice-0").check();
         await shoot("picker");
         await page.locator("#load").click();
-        await page.waitForFunction(() => document.getElementById("progress").position > 0.1);
+        await page.waitForFunction(() => document.getElementById("progress").position > 0.3);
         await shoot("loading");
         download.open();
         await page.waitForSelector("body[data-view=chat]");
@@ -167,15 +177,14 @@ async function waitForState(page, state, timeout = 60_000) {
   await page.locator(`${LAST_ANSWER}[data-state=${state}]`).waitFor({ timeout });
 }
 
-/** Lets the first part of a model's file through and holds the rest until it is opened. */
+/** Lets a model's file through slowly, until it is opened. */
 function gate() {
-  const FREE_PIECES = 500;
+  const PIECE_MS = 5;
   let open;
-  let pieces = 0;
   const opened = new Promise((resolve) => (open = resolve));
   const pass = async (path) => {
-    pieces += 1;
-    if (path.startsWith("/models/") && pieces > FREE_PIECES) await opened;
+    const moment = new Promise((resolve) => setTimeout(resolve, PIECE_MS));
+    if (path.startsWith("/models/")) await Promise.race([moment, opened]);
   };
   return { open, pass };
 }
