@@ -32,17 +32,17 @@ for (const device of ["cpu", "webgpu"]) {
     const answerOf = (options) => page.evaluate(answer, options);
 
     test("the same seed and settings give the same tokens", async () => {
-      const sampled = { prompt: PROMPT, maxTokens: 8, temperature: 0.9, topP: 0.95, seed: 7 };
+      const sampled = { prompt: PROMPT, maxTokens: 6, temperature: 0.9, topP: 0.95, seed: 7 };
       const first = await answerOf(sampled);
       const second = await answerOf(sampled);
       const other = await answerOf({ ...sampled, seed: 8, temperature: 2, topP: 1 });
-      assert.equal(first.tokens.length, 8);
+      assert.equal(first.tokens.length, 6);
       assert.deepEqual(second.tokens, first.tokens);
       assert.notDeepEqual(other.tokens, first.tokens);
     });
 
     test("a kept beginning of the prompt changes nothing", async () => {
-      const greedy = { prompt: PROMPT, maxTokens: 6, temperature: 0 };
+      const greedy = { prompt: PROMPT, maxTokens: 4, temperature: 0 };
       const anew = await answerOf({ ...greedy, reusePrefix: false });
       assert.deepEqual((await answerOf(greedy)).tokens, anew.tokens);
     });
