@@ -20,8 +20,14 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: State;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;            // [n_tokens, row]
-@group(0) @binding(3) var<storage, read> keys: array<vec4<u32>>;     // [n_kv_heads, capacity, HEAD_DIM / 8]
-@group(0) @binding(4) var<storage, read> values: array<u32>;         // [n_kv_heads, capacity, HEAD_DIM / 2]
+// [n_kv_heads, capacity, HEAD_DIM] halves each.
+#ifdef HALF_CACHE
+@group(0) @binding(3) var<storage, read> keys: array<vec4<f16>>;
+@group(0) @binding(4) var<storage, read> values: array<vec2<f16>>;
+#else
+@group(0) @binding(3) var<storage, read> keys: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read> values: array<u32>;
+#endif
 // Without SPLIT [n_tokens, n_heads · HEAD_DIM]; with it [n_heads, n_splits, HEAD_DIM + 2].
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
@@ -34,21 +40,30 @@ var<workgroup> query: array<vec4<f32>, HEAD_DIM / 4u>;
 var<workgroup> weights: array<f32, TILE>;
 var<workgroup> partial: array<vec2<f32>, WORKGROUP>;
 
-fn halves(word: u32) -> vec2<f32> {
 #ifdef HALF_CACHE
-    return vec2<f32>(bitcast<vec2<f16>>(word));
-#else
-    return unpack2x16float(word);
-#endif
+fn key_word(at: u32) -> vec4<f32> {
+    return vec4<f32>(keys[at]);
 }
 
+fn value_word(at: u32) -> vec2<f32> {
+    return vec2<f32>(values[at]);
+}
+#else
+fn key_word(at: u32) -> vec4<f32> {
+    let word = keys[at];
+    return vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y));
+}
+
+fn value_word(at: u32) -> vec2<f32> {
+    return unpack2x16float(values[at]);
+}
+#endif
+
 fn score(kv_start: u32, position: u32) -> f32 {
-    let at = (kv_start + position) * (HEAD_DIM / 8u);
+    let at = (kv_start + position) * (HEAD_DIM / 4u);
     var sum = 0.0;
-    for (var i = 0u; i < HEAD_DIM / 8u; i++) {
-        let k = keys[at + i];
-        sum += dot(query[2u * i], vec4<f32>(halves(k.x), halves(k.y)));
-        sum += dot(query[2u * i + 1u], vec4<f32>(halves(k.z), halves(k.w)));
+    for (var i = 0u; i < HEAD_DIM / 4u; i++) {
+        sum += dot(query[i], key_word(at + i));
     }
     return sum;
 }
@@ -104,7 +119,7 @@ fn main(
         result *= rescale;
         let n_tile = min(TILE, end_key - tile);
         for (var i = part; i < n_tile; i += PARTS) {
-            result += weights[i] * halves(values[(kv_start + tile + i) * HALF_DIM + word]);
+            result += weights[i] * value_word((kv_start + tile + i) * HALF_DIM + word);
         }
         workgroupBarrier();
     }

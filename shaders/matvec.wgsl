@@ -14,6 +14,7 @@ struct Params {
     n_blocks: u32,    // blocks of 32 columns
     first_out: u32,   // index of this page's first output
     pair: u32,        // rows from a gate to its up
+    n_out: u32,       // outputs of the whole matrix
     eps: f32,
 }
 
@@ -84,7 +85,7 @@ fn main(
 #endif
 #ifdef SWIGLU
 #ifdef BIAS
-            up += bias[arrayLength(&bias) / 2u + at];
+            up += bias[params.n_out + at];
 #endif
             out[at] = y / (1.0 + exp(-y)) * up;
 #else

@@ -5,17 +5,19 @@
 //! methods of Python's strings and dictionaries, loop controls.
 //!
 //! A template is untrusted: it runs with a budget of fuel, which pays for its steps, for the memory
-//! it takes and for the text it writes. It can reach nothing but its inputs.
+//! it takes and for the text it writes. It can reach nothing but its inputs. The engine does not
+//! charge for lists that are added to themselves over and over: a template made for it can still
+//! exhaust the worker it runs in, which is why rendering belongs in one.
 
 mod date;
 mod json;
+mod metering;
 
 use std::{collections::BTreeMap, fmt};
 
 use minijinja::{
     AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
 };
-use minijinja_contrib::pycompat;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -69,7 +71,9 @@ impl ChatTemplate {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(metering::call_method);
+        environment.set_formatter(metering::write_value);
+        environment.add_filter("join", metering::join);
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", raise_exception);
         for (name, token) in [("bos_token", bos_token), ("eos_token", eos_token)] {

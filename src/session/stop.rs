@@ -82,8 +82,8 @@ impl Pattern {
     fn new(bytes: &[u8]) -> Self {
         let mut pattern =
             Self { bytes: bytes.into(), fallback: vec![0; bytes.len()].into(), n_matched: 0 };
-        for index in 1..bytes.len() {
-            pattern.step(bytes[index]);
+        for (index, byte) in bytes.iter().enumerate().skip(1) {
+            pattern.step(*byte);
             pattern.fallback[index] = pattern.n_matched;
         }
         pattern.n_matched = 0;

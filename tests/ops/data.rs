@@ -125,13 +125,18 @@ impl Matrix {
 /// Asserts that `found` differs from `expected` by at most `tolerance` of the largest expected number.
 #[track_caller]
 pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    let largest = expected.iter().fold(1e-3_f32, |largest, x| largest.max(x.abs()));
+    assert_within(found, expected, tolerance * largest, what);
+}
+
+/// Asserts that `found` differs from `expected` by at most `limit`.
+#[track_caller]
+pub fn assert_within(found: &[f32], expected: &[f32], limit: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
-    let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        let error = (a - b).abs();
         assert!(
-            error <= tolerance * largest.max(1e-3),
-            "{what}: element {i} of {} is {a}, expected {b} (largest {largest})",
+            (a - b).abs() <= limit,
+            "{what}: element {i} of {} is {a}, expected {b} within {limit}",
             found.len(),
         );
     }

@@ -1,5 +1,7 @@
 //! GPU contexts in every variant, and running recorded dispatches on them.
 
+use std::cell::RefCell;
+
 use pesi::gpu::{
     context::{AdapterHints, Context, GpuBuffer},
     ops::Target,
@@ -12,9 +14,14 @@ pub struct Device {
     pub context: Context,
     pub tuning: Tuning,
     pub name: String,
+    pipelines: RefCell<Pipelines>,
 }
 
 impl Device {
+    pub fn new(context: Context, tuning: Tuning, name: String) -> Self {
+        Self { context, tuning, name, pipelines: RefCell::default() }
+    }
+
     pub fn target(&self) -> Target<'_> {
         Target { capabilities: &self.context.capabilities, tuning: &self.tuning }
     }
@@ -40,7 +47,7 @@ impl Device {
     pub fn run<'a>(&self, extent: Extent, record: impl FnOnce(&mut Recorder<'a>)) {
         let mut recorder = Recorder::default();
         record(&mut recorder);
-        let recording = recorder.finish(&self.context, &mut Pipelines::default());
+        let recording = recorder.finish(&self.context, &mut self.pipelines.borrow_mut());
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         recording.encode(&mut encoder.begin_compute_pass(&Default::default()), extent);
         self.context.queue.submit([encoder.finish()]);
@@ -76,7 +83,7 @@ pub fn devices() -> Vec<Device> {
                     context.capabilities.f16,
                     context.capabilities.subgroup,
                 );
-                devices.push(Device { context, tuning, name });
+                devices.push(Device::new(context, tuning, name));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `generate`, `logits` and `inspect`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     io::{self, Write as _},
     time::{SystemTime, UNIX_EPOCH},
@@ -10,6 +10,11 @@ use std::{
 use pesi::{
     Error, ErrorKind, Result,
     chat::TemplateRequest,
+    gpu::{
+        context::Capabilities,
+        ops::{Target, variants},
+        tuning::Tuning,
+    },
     sampler::SamplingParams,
     session::{FinishReason, ModelFile, Request, Session},
     source::{FileSource, Source},
@@ -158,6 +163,38 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
                 tensor.shape,
                 tensor.name
             ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Walks the variants for both tunings, with and without each capability.
+pub fn shaders() -> Result<()> {
+    let mut seen = HashSet::new();
+    for (software, f16, subgroup) in [false, true]
+        .into_iter()
+        .flat_map(|software| [(software, false), (software, true)])
+        .flat_map(|(software, f16)| [(software, f16, None), (software, f16, Some(4))])
+    {
+        let capabilities = Capabilities {
+            name: String::new(),
+            software,
+            f16,
+            subgroup,
+            max_binding: u64::MAX,
+        };
+        let tuning = Tuning::for_adapter(&capabilities);
+        for variant in variants(&Target { capabilities: &capabilities, tuning: &tuning }) {
+            if seen.insert(variant.clone()) {
+                let source = variant.source(true);
+                let object = json!({
+                    "label": variant.label(),
+                    "f16": source.contains("enable f16;"),
+                    "subgroups": source.contains("enable subgroups;"),
+                    "source": source,
+                });
+                print(&format!("{object}\n"))?;
+            }
         }
     }
     Ok(())

@@ -27,6 +27,8 @@ enum Command {
     Bench(BenchArgs),
     /// Show what a model file holds.
     Inspect(InspectArgs),
+    /// Print every shader variant as a browser gets it, as JSON lines.
+    Shaders,
 }
 
 /// Which model, and where it runs.
@@ -151,6 +153,7 @@ fn main() -> ExitCode {
             Command::Logits(args) => commands::logits(args).await,
             Command::Bench(args) => bench::bench(args).await,
             Command::Inspect(args) => commands::inspect(args).await,
+            Command::Shaders => commands::shaders(),
         }
     });
     match result {

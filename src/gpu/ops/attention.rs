@@ -8,6 +8,15 @@ use crate::gpu::{
     shader::Variant,
 };
 
+/// The variant for heads of a width, unsplit.
+pub fn variant(target: &Target<'_>, head_dim: u32) -> Variant {
+    let workgroup = (head_dim / 2).max(64);
+    let variant = Variant::new("attention")
+        .define_if(target.capabilities.f16, "HALF_CACHE")
+        .number("HEAD_DIM", head_dim);
+    target.lanes(variant, workgroup, workgroup)
+}
+
 /// Records attention of the chunk's queries. A single token with many keys is shared by several
 /// workgroups a head, through `splits`.
 pub fn record<'a>(
@@ -22,11 +31,7 @@ pub fn record<'a>(
 ) {
     let heads = cache.heads;
     let n_heads = heads.n_heads as u32;
-    let workgroup = (heads.head_dim as u32 / 2).max(64);
-    let variant = Variant::new("attention")
-        .define_if(target.capabilities.f16, "HALF_CACHE")
-        .number("HEAD_DIM", heads.head_dim as u32);
-    let variant = target.lanes(variant, workgroup, workgroup);
+    let variant = variant(target, heads.head_dim as u32);
     let bindings = |out: &'a GpuBuffer| {
         vec![
             (0, parameters(&[

@@ -1,11 +1,19 @@
 //! Rows of the embedding table: twin of `cpu::embed` and `shaders/embed.wgsl`.
 
-use crate::gpu::{
-    context::GpuBuffer,
-    record::{Binding, Recorder, parameters},
-    shader::Variant,
-    weights::GpuWeight,
+use crate::{
+    gpu::{
+        context::GpuBuffer,
+        record::{Binding, Recorder, parameters},
+        shader::Variant,
+        weights::GpuWeight,
+    },
+    weights::Layout,
 };
+
+/// The variant for a table.
+pub fn variant(layout: Layout) -> Variant {
+    Variant::new("embed").layout(layout)
+}
 
 /// Records the lookup, one dispatch a page of the table.
 pub fn record<'a>(
@@ -28,7 +36,7 @@ pub fn record<'a>(
         let x = (n_blocks as u32).div_ceil(64);
         recorder.dispatch(
             "embedding",
-            Variant::new("embed").layout(page.layout),
+            variant(page.layout),
             bindings,
             Box::new(move |extent| Some([x, extent.n_tokens, 1])),
         );

@@ -1,10 +1,11 @@
 //! Product of many rows with a matrix: twin of `cpu::linear` and `shaders/matmul.wgsl`.
 
-use super::{Product, Target};
+use super::{Product, ProductShape, Target};
 use crate::{
     gpu::{
         context::GpuBuffer,
         record::{Binding, Recorder, parameters},
+        shader::Variant,
     },
     ops::Then,
     weights::Layout,
@@ -12,6 +13,14 @@ use crate::{
 
 /// Tokens of a tile.
 const TILE_TOKENS: u32 = 32;
+
+/// The variant for a product.
+pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
+    // Codes of 8 bits times an f16 scale may leave the range of f16 only where the scale is near its
+    // end; bf16 and f32 have a wider range throughout.
+    let fits_half = matches!(shape.layout, Layout::U4 | Layout::I8 | Layout::F16);
+    shape.variant("matmul").define_if(target.capabilities.f16 && fits_half, "HALF_TILE")
+}
 
 /// Records the product of all rows of the chunk, one dispatch a page.
 pub fn record<'a>(
@@ -21,16 +30,9 @@ pub fn record<'a>(
     x: &'a GpuBuffer,
     product: &Product<'a>,
 ) {
-    let gated = product.then == Then::SwiGlu;
-    let n_out = product.weight.n_rows / if gated { 2 } else { 1 };
-    let tile_rows = if gated { 32 } else { 64 };
+    let tile_rows = if product.then == Then::SwiGlu { 32 } else { 64 };
     for page in &product.weight.pages {
-        // Codes of 8 bits times an f16 scale may leave the range of f16 only where the scale is near
-        // its end; bf16 and f32 have a wider range throughout.
-        let fits_half = matches!(page.layout, Layout::U4 | Layout::I8 | Layout::F16);
-        let variant = product
-            .variant("matmul", page)
-            .define_if(target.capabilities.f16 && fits_half, "HALF_TILE");
+        let variant = variant(target, product.shape(page));
         let mut bindings = product.bindings(page);
         bindings.extend([
             (0, parameters(&[
@@ -38,7 +40,7 @@ pub fn record<'a>(
                 (product.weight.n_cols / 32).into(),
                 page.outputs.start.into(),
                 page.outputs.len().into(),
-                n_out.into(),
+                product.n_out().into(),
             ])),
             (1, Binding::Read(state.into())),
             (4, Binding::Read(x.into())),

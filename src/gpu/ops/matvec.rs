@@ -1,11 +1,20 @@
 //! Product of one row with a matrix: twin of `cpu::linear` and `shaders/matvec.wgsl`.
 
-use super::{Product, Target};
+use super::{Product, ProductShape, Target};
 use crate::gpu::{
     context::GpuBuffer,
     record::{Binding, Recorder, Word, parameters},
+    shader::Variant,
     weights::GpuWeight,
 };
+
+/// The variant for a product, with RMSNorm ahead of it if `norm` is set.
+pub fn variant(target: &Target<'_>, shape: ProductShape, norm: bool) -> Variant {
+    let tuning = target.tuning;
+    let variant =
+        shape.variant("matvec").define_if(norm, "NORM").number("ROWS", tuning.matvec_rows);
+    target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes)
+}
 
 /// Records the product of the chunk's last row, one dispatch a page; `norm` is the gain and epsilon of
 /// RMSNorm ahead of it.
@@ -19,11 +28,7 @@ pub fn record<'a>(
 ) {
     let tuning = target.tuning;
     for page in &product.weight.pages {
-        let variant = product
-            .variant("matvec", page)
-            .define_if(norm.is_some(), "NORM")
-            .number("ROWS", tuning.matvec_rows);
-        let variant = target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes);
+        let variant = variant(target, product.shape(page), norm.is_some());
         let mut bindings = product.bindings(page);
         bindings.extend([
             (0, parameters(&[
@@ -31,6 +36,7 @@ pub fn record<'a>(
                 (product.weight.n_cols / 32).into(),
                 page.outputs.start.into(),
                 page.outputs.len().into(),
+                product.n_out().into(),
                 Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
             ])),
             (1, Binding::Read(state.into())),

@@ -15,7 +15,7 @@ use super::{
     tuning::Tuning,
     weights::{GpuWeight, Page},
 };
-use crate::ops::Then;
+use crate::{config::RopePairing, ops::Then, weights::Layout};
 
 /// What every operation needs to know of the device.
 pub struct Target<'a> {
@@ -49,13 +49,35 @@ pub struct Product<'a> {
     pub then: Then,
 }
 
-impl<'a> Product<'a> {
-    fn variant(&self, stem: &'static str, page: &Page) -> Variant {
+/// What makes the variant of a product beside the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductShape {
+    /// How the matrix is held.
+    pub layout: Layout,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// What becomes of the product.
+    pub then: Then,
+}
+
+impl ProductShape {
+    fn variant(self, stem: &'static str) -> Variant {
         Variant::new(stem)
-            .layout(page.layout)
-            .define_if(self.bias.is_some(), "BIAS")
+            .layout(self.layout)
+            .define_if(self.bias, "BIAS")
             .define_if(self.then == Then::Add, "ADD")
             .define_if(self.then == Then::SwiGlu, "SWIGLU")
+    }
+}
+
+impl<'a> Product<'a> {
+    /// Outputs of the whole matrix.
+    fn n_out(&self) -> usize {
+        self.weight.n_rows / if self.then == Then::SwiGlu { 2 } else { 1 }
+    }
+
+    fn shape(&self, page: &Page) -> ProductShape {
+        ProductShape { layout: page.layout, bias: self.bias.is_some(), then: self.then }
     }
 
     /// Bindings 2 and 3, 5 and 6, which both shaders have in the same places.
@@ -68,4 +90,30 @@ impl<'a> Product<'a> {
         bindings.extend(self.bias.map(|bias| (6, Binding::Read(bias.vector().into()))));
         bindings
     }
+}
+
+/// Every variant that a plan may use on a device: what tests compile and run.
+pub fn variants(target: &Target<'_>) -> Vec<Variant> {
+    /// Widths of heads around the sizes of workgroups.
+    const HEAD_DIMS: [u32; 5] = [8, 32, 64, 128, 256];
+    let mut variants = Vec::new();
+    for layout in Layout::MATRICES {
+        variants.push(embed::variant(layout));
+        for bias in [false, true] {
+            for then in [Then::Store, Then::Add, Then::SwiGlu] {
+                let shape = ProductShape { layout, bias, then };
+                variants.push(matmul::variant(target, shape));
+                variants.push(matvec::variant(target, shape, false));
+                variants.push(matvec::variant(target, shape, true));
+            }
+        }
+    }
+    variants.push(rms_norm::variant(target));
+    variants.extend([RopePairing::Adjacent, RopePairing::Halves].map(rope::variant));
+    for head_dim in HEAD_DIMS {
+        variants.push(attention::variant(target, head_dim));
+        variants.push(attention::variant(target, head_dim).define("SPLIT"));
+    }
+    variants.extend(["attention_merge", "sample_scan", "sample_pick"].map(Variant::new));
+    variants
 }

@@ -11,6 +11,11 @@ use crate::gpu::{
 /// Threads of a workgroup.
 const WORKGROUP: u32 = 64;
 
+/// The variant for a device.
+pub fn variant(target: &Target<'_>) -> Variant {
+    target.lanes(Variant::new("rms_norm"), WORKGROUP, WORKGROUP)
+}
+
 /// Records the norm of all rows of the chunk.
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
@@ -28,7 +33,7 @@ pub fn record<'a>(
     ];
     recorder.dispatch(
         &gain.name,
-        target.lanes(Variant::new("rms_norm"), WORKGROUP, WORKGROUP),
+        variant(target),
         bindings,
         Box::new(|extent| Some([extent.n_tokens, 1, 1])),
     );

@@ -10,6 +10,11 @@ use crate::{
     },
 };
 
+/// The variant for an order of pairs.
+pub fn variant(pairing: RopePairing) -> Variant {
+    Variant::new("rope").define_if(pairing == RopePairing::Halves, "HALVES")
+}
+
 /// Records the rotation of the chunk's queries and keys.
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
@@ -38,7 +43,7 @@ pub fn record<'a>(
     let x = (heads.qkv_width() as u32 / 2).div_ceil(64);
     recorder.dispatch(
         "rope",
-        Variant::new("rope").define_if(pairing == RopePairing::Halves, "HALVES"),
+        variant(pairing),
         bindings,
         Box::new(move |extent| Some([x, extent.n_tokens, 1])),
     );
