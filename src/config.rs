@@ -144,9 +144,7 @@ impl ModelConfig {
         let count = |key: &str| count(metadata, &format!("{architecture}.{key}"));
         let n_embd = count("embedding_length")?;
         let n_heads = count("attention.head_count")?;
-        let n_kv_heads = match metadata
-            .get(&format!("{architecture}.attention.head_count_kv"))
-        {
+        let n_kv_heads = match metadata.get(&format!("{architecture}.attention.head_count_kv")) {
             Some(Value::Array(_)) => {
                 return Err(Error::unsupported("key/value heads that differ between layers")
                     .with("key", format!("{architecture}.attention.head_count_kv")));
@@ -172,9 +170,7 @@ impl ModelConfig {
                 .with("expected", head_dim)
                 .with("found", value_length));
         }
-        let n_rot = match metadata
-            .optional_u32(&format!("{architecture}.rope.dimension_count"))?
-        {
+        let n_rot = match metadata.optional_u32(&format!("{architecture}.rope.dimension_count"))? {
             Some(_) => count("rope.dimension_count")?,
             None => head_dim,
         };
@@ -184,12 +180,11 @@ impl ModelConfig {
                 .with("found", n_rot)
                 .with("limit", head_dim));
         }
-        let table = gguf
-            .tensor("token_embd.weight")
-            .ok_or_else(|| Error::invalid("tensor is missing").with("tensor", "token_embd.weight"))?;
+        let table = gguf.tensor("token_embd.weight").ok_or_else(|| {
+            Error::invalid("tensor is missing").with("tensor", "token_embd.weight")
+        })?;
         let n_vocab = *table.shape.first().unwrap_or(&0);
-        let rms_eps =
-            metadata.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"))?;
+        let rms_eps = metadata.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"))?;
         if !(rms_eps > 0.0 && rms_eps < 1.0) {
             return Err(Error::invalid("epsilon is not between 0 and 1")
                 .with("key", format!("{architecture}.attention.layer_norm_rms_epsilon"))

@@ -95,11 +95,7 @@ pub trait Engine: Sink {
     ///
     /// # Errors
     /// `device_lost`, `out_of_memory` or `gpu`.
-    fn extend<'a>(
-        &'a mut self,
-        tokens: &'a [u32],
-        position: usize,
-    ) -> LocalFuture<'a, Result<()>>;
+    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>>;
 
     /// Logits of every token of the last chunk, [n_tokens, n_vocab], in a chunk of at most
     /// [`max_evaluation`](Self::max_evaluation).
@@ -184,11 +180,7 @@ impl Engine for CpuEngine {
         Box::pin(async { Ok(()) })
     }
 
-    fn extend<'a>(
-        &'a mut self,
-        tokens: &'a [u32],
-        position: usize,
-    ) -> LocalFuture<'a, Result<()>> {
+    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
             self.device.extend(tokens, position);
             self.pending = None;

@@ -72,7 +72,12 @@ impl SamplingParams {
             repetition > 0.0 && repetition <= 100.0,
             "above 0, at most 100",
         )?;
-        check("frequency_penalty", frequency, (-100.0..=100.0).contains(&frequency), "-100 to 100")?;
+        check(
+            "frequency_penalty",
+            frequency,
+            (-100.0..=100.0).contains(&frequency),
+            "-100 to 100",
+        )?;
         check("presence_penalty", presence, (-100.0..=100.0).contains(&presence), "-100 to 100")
     }
 

@@ -147,9 +147,9 @@ fn round_blocks(
         let rounded: [i16; BLOCK] =
             std::array::from_fn(|i| ((block[i] * inverse + ROUND) - ROUND) as i16);
         let sum: i32 = rounded.iter().map(|&code| i32::from(code)).sum();
-        codes.push([0, 1, 16, 17].map(|first| {
-            i16x8::new(std::array::from_fn(|i| rounded[first + 2 * i]))
-        }));
+        codes.push(
+            [0, 1, 16, 17].map(|first| i16x8::new(std::array::from_fn(|i| rounded[first + 2 * i]))),
+        );
         scales.push(scale);
         sums.push(sum as f32 * scale);
     }
@@ -163,13 +163,8 @@ impl CpuSegment {
             Layout::U4 => self.dot_blocks::<N, 16, 1>(row, x, |bytes: &[u8; 16]| {
                 let codes: u16x8 = bytemuck::cast(*bytes);
                 let mask = u16x8::splat(15);
-                [
-                    codes & mask,
-                    codes >> 8 & mask,
-                    codes >> 4 & mask,
-                    codes >> 12,
-                ]
-                .map(bytemuck::cast)
+                [codes & mask, codes >> 8 & mask, codes >> 4 & mask, codes >> 12]
+                    .map(bytemuck::cast)
             }),
             Layout::I8 | Layout::I8Affine => self.dot_blocks::<N, 32, 1>(row, x, widen_i8),
             Layout::I8Group16 => self.dot_blocks::<N, 32, 2>(row, x, widen_i8),
@@ -240,7 +235,9 @@ fn decode_dense(segment: &CpuSegment, row: usize, out: &mut Vec<f32>) {
             out.extend(bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()));
         }
         Layout::Bf16 => {
-            out.extend(bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()));
+            out.extend(
+                bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()),
+            );
         }
         _ => out.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),
     }

@@ -31,9 +31,9 @@ pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32) -> Vec<f32> {
         .flat_map(|row| {
             let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
             let factor = 1.0 / (squares / row.len() as f64 + f64::from(eps)).sqrt();
-            row.iter().zip(gain).map(move |(&x, &gain)| {
-                (f64::from(x) * factor * f64::from(gain)) as f32
-            })
+            row.iter()
+                .zip(gain)
+                .map(move |(&x, &gain)| (f64::from(x) * factor * f64::from(gain)) as f32)
         })
         .collect()
 }

@@ -32,7 +32,8 @@ impl Sampler {
     /// Draws the next token from `logits`, which are overwritten.
     pub fn sample(&mut self, logits: &mut [f32]) -> Sampled {
         let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        let log_sum = logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln() + largest;
+        let log_sum =
+            logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln() + largest;
         let params = &self.params;
         let adjusted =
             |token: usize, logit: f32, counts: &[u32]| penalized(params, logit, counts[token]);

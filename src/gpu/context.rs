@@ -69,7 +69,9 @@ impl Context {
                 ..Default::default()
             })
             .await
-            .map_err(|error| Error::new(ErrorKind::NoAdapter, format!("no GPU adapter: {error}")))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::NoAdapter, format!("no GPU adapter: {error}"))
+            })?;
         let info = adapter.get_info();
         let limits = adapter.limits();
         let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;

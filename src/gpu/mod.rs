@@ -62,10 +62,13 @@ impl Cache {
     pub fn new(context: &Context, heads: Heads, capacity: usize) -> Result<Self> {
         let bytes = (heads.kv_width() * capacity * 2) as u64;
         if bytes > context.capabilities.max_binding {
-            return Err(Error::new(ErrorKind::OutOfMemory, "the cache is larger than a GPU binding")
-                .with("needed", bytes)
-                .with("limit", context.capabilities.max_binding)
-                .with("context_length", capacity));
+            return Err(Error::new(
+                ErrorKind::OutOfMemory,
+                "the cache is larger than a GPU binding",
+            )
+            .with("needed", bytes)
+            .with("limit", context.capabilities.max_binding)
+            .with("context_length", capacity));
         }
         Ok(Self {
             heads,
@@ -134,14 +137,12 @@ impl GpuEngine {
         tuning: Tuning,
     ) -> Result<Self> {
         check_plan(&plan)?;
-        let (buffers, memory) = context
-            .guarded(|| Buffers::new(&context, &plan, context_length, &tuning))
-            .await?;
+        let (buffers, memory) =
+            context.guarded(|| Buffers::new(&context, &plan, context_length, &tuning)).await?;
         let mut pipelines = Pipelines::default();
         let (recordings, readback) = context
             .guarded(|| {
-                let target =
-                    Target { capabilities: &context.capabilities, tuning: &tuning };
+                let target = Target { capabilities: &context.capabilities, tuning: &tuning };
                 let mut recorders = [Recorder::default(), Recorder::default(), Recorder::default()];
                 let [prefill, decode, head] = &mut recorders;
                 for op in &plan.layers {
@@ -340,13 +341,7 @@ impl Buffers {
         Ok((buffers, memory))
     }
 
-    fn record<'a>(
-        &'a self,
-        recorder: &mut Recorder<'a>,
-        target: &Target<'_>,
-        op: &Op,
-        rows: Rows,
-    ) {
+    fn record<'a>(&'a self, recorder: &mut Recorder<'a>, target: &Target<'_>, op: &Op, rows: Rows) {
         let buffer = |id: crate::ops::BufferId| &self.activations[id.0];
         match *op {
             Op::Embed { table, out } => embed::record(
@@ -372,11 +367,13 @@ impl Buffers {
                 recorder,
                 target,
                 &self.state,
-                buffer(qkv),
-                &self.caches[cache.0],
-                scale,
-                &self.splits,
-                buffer(out),
+                attention::Operands {
+                    qkv: buffer(qkv),
+                    cache: &self.caches[cache.0],
+                    scale,
+                    splits: &self.splits,
+                    out: buffer(out),
+                },
             ),
         }
     }
@@ -412,7 +409,8 @@ impl Buffers {
 fn check_plan(plan: &Plan) -> Result<()> {
     for heads in &plan.caches {
         let half = heads.head_dim / 2;
-        let fits = heads.head_dim.is_multiple_of(8) && half <= 256 && half.max(64).is_multiple_of(half);
+        let fits =
+            heads.head_dim.is_multiple_of(8) && half <= 256 && half.max(64).is_multiple_of(half);
         if !fits {
             return Err(Error::unsupported("heads of this width on a GPU")
                 .with("found", heads.head_dim)
@@ -467,11 +465,7 @@ impl Engine for GpuEngine {
         Box::pin(self.run_all())
     }
 
-    fn extend<'a>(
-        &'a mut self,
-        tokens: &'a [u32],
-        position: usize,
-    ) -> LocalFuture<'a, Result<()>> {
+    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
             let state = [position as u32, tokens.len() as u32];
             let queue = &self.context.queue;

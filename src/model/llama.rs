@@ -22,20 +22,14 @@ pub fn plan(
     precision: Precision,
     rope_divisors: Option<&[f32]>,
 ) -> Result<Plan> {
-    let heads = Heads {
-        n_heads: config.n_heads,
-        n_kv_heads: config.n_kv_heads,
-        head_dim: config.head_dim,
-    };
+    let heads =
+        Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads, head_dim: config.head_dim };
     let (n_embd, n_ffn) = (config.n_embd, config.n_ffn);
     let (q_width, kv_width) = (heads.q_width(), heads.kv_width());
     let mut weights = WeightTableBuilder::new(gguf, precision);
 
-    let table = weights.matrix(
-        "embedding".to_owned(),
-        n_embd,
-        &[("token_embd.weight", config.n_vocab)],
-    )?;
+    let table =
+        weights.matrix("embedding".to_owned(), n_embd, &[("token_embd.weight", config.n_vocab)])?;
     let mut layers = vec![Op::Embed { table, out: HIDDEN }];
     for layer in 0..config.n_layers {
         let tensor = |name: &str| format!("blk.{layer}.{name}");
@@ -44,16 +38,24 @@ pub fn plan(
         let cache = CacheId(layer);
 
         let norm = norm(&mut weights, config, label("attn.norm"), &tensor("attn_norm.weight"))?;
-        let qkv = weights.matrix(label("attn.qkv"), n_embd, &[
-            (&format!("{q}.weight"), q_width),
-            (&format!("{k}.weight"), kv_width),
-            (&format!("{v}.weight"), kv_width),
-        ])?;
-        let qkv_bias = optional_bias(&mut weights, label("attn.qkv.bias"), &[
-            (&format!("{q}.bias"), q_width),
-            (&format!("{k}.bias"), kv_width),
-            (&format!("{v}.bias"), kv_width),
-        ])?;
+        let qkv = weights.matrix(
+            label("attn.qkv"),
+            n_embd,
+            &[
+                (&format!("{q}.weight"), q_width),
+                (&format!("{k}.weight"), kv_width),
+                (&format!("{v}.weight"), kv_width),
+            ],
+        )?;
+        let qkv_bias = optional_bias(
+            &mut weights,
+            label("attn.qkv.bias"),
+            &[
+                (&format!("{q}.bias"), q_width),
+                (&format!("{k}.bias"), kv_width),
+                (&format!("{v}.bias"), kv_width),
+            ],
+        )?;
         layers.push(Op::Linear(Linear {
             weight: qkv,
             bias: qkv_bias,
@@ -76,14 +78,16 @@ pub fn plan(
             heads,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
         });
-        let out = weights.matrix(label("attn.out"), q_width, &[(
-            &tensor("attn_output.weight"),
-            n_embd,
-        )])?;
-        let out_bias = optional_bias(&mut weights, label("attn.out.bias"), &[(
-            &tensor("attn_output.bias"),
-            n_embd,
-        )])?;
+        let out = weights.matrix(
+            label("attn.out"),
+            q_width,
+            &[(&tensor("attn_output.weight"), n_embd)],
+        )?;
+        let out_bias = optional_bias(
+            &mut weights,
+            label("attn.out.bias"),
+            &[(&tensor("attn_output.bias"), n_embd)],
+        )?;
         layers.push(Op::Linear(Linear {
             weight: out,
             bias: out_bias,
@@ -94,14 +98,16 @@ pub fn plan(
         }));
 
         let norm = self::norm(&mut weights, config, label("ffn.norm"), &tensor("ffn_norm.weight"))?;
-        let gate_up = weights.paired_matrix(label("ffn.gate_up"), n_embd, [
-            (&tensor("ffn_gate.weight"), n_ffn),
-            (&tensor("ffn_up.weight"), n_ffn),
-        ])?;
-        let gate_up_bias = optional_bias(&mut weights, label("ffn.gate_up.bias"), &[
-            (&tensor("ffn_gate.bias"), n_ffn),
-            (&tensor("ffn_up.bias"), n_ffn),
-        ])?;
+        let gate_up = weights.paired_matrix(
+            label("ffn.gate_up"),
+            n_embd,
+            [(&tensor("ffn_gate.weight"), n_ffn), (&tensor("ffn_up.weight"), n_ffn)],
+        )?;
+        let gate_up_bias = optional_bias(
+            &mut weights,
+            label("ffn.gate_up.bias"),
+            &[(&tensor("ffn_gate.bias"), n_ffn), (&tensor("ffn_up.bias"), n_ffn)],
+        )?;
         layers.push(Op::Linear(Linear {
             weight: gate_up,
             bias: gate_up_bias,
@@ -112,10 +118,11 @@ pub fn plan(
         }));
         let down =
             weights.matrix(label("ffn.down"), n_ffn, &[(&tensor("ffn_down.weight"), n_embd)])?;
-        let down_bias = optional_bias(&mut weights, label("ffn.down.bias"), &[(
-            &tensor("ffn_down.bias"),
-            n_embd,
-        )])?;
+        let down_bias = optional_bias(
+            &mut weights,
+            label("ffn.down.bias"),
+            &[(&tensor("ffn_down.bias"), n_embd)],
+        )?;
         layers.push(Op::Linear(Linear {
             weight: down,
             bias: down_bias,

@@ -2,13 +2,7 @@
 
 mod llama;
 
-use crate::{
-    checkpoint::Gguf,
-    config::ModelConfig,
-    error::Result,
-    ops::Plan,
-    weights::Precision,
-};
+use crate::{checkpoint::Gguf, config::ModelConfig, error::Result, ops::Plan, weights::Precision};
 
 /// The plan of the model that `gguf` holds.
 ///

@@ -23,8 +23,8 @@ impl RopeTable {
     /// magnitude is part of the fine table.
     pub fn entries(&self, context_length: usize) -> Vec<[f32; 2]> {
         let fine = (0..FINE_POSITIONS).map(|position| (position, f64::from(self.magnitude)));
-        let coarse = (0..context_length.div_ceil(FINE_POSITIONS))
-            .map(|block| (block * FINE_POSITIONS, 1.0));
+        let coarse =
+            (0..context_length.div_ceil(FINE_POSITIONS)).map(|block| (block * FINE_POSITIONS, 1.0));
         fine.chain(coarse)
             .flat_map(|(position, magnitude)| {
                 self.frequencies.iter().map(move |frequency| {
@@ -37,7 +37,12 @@ impl RopeTable {
 
     /// The rotation (cosine, sine) of pair `pair` at `position`, from the entries of
     /// [`entries`](Self::entries).
-    pub fn rotation(entries: &[[f32; 2]], n_pairs: usize, position: usize, pair: usize) -> [f32; 2] {
+    pub fn rotation(
+        entries: &[[f32; 2]],
+        n_pairs: usize,
+        position: usize,
+        pair: usize,
+    ) -> [f32; 2] {
         let [c, s] = entries[position % FINE_POSITIONS * n_pairs + pair];
         let [coarse_c, coarse_s] =
             entries[(FINE_POSITIONS + position / FINE_POSITIONS) * n_pairs + pair];

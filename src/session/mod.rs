@@ -296,9 +296,12 @@ impl Session {
             return Err(Error::argument("there are no tokens to compute"));
         }
         if tokens.len() > self.context_length {
-            return Err(Error::new(ErrorKind::ContextExceeded, "the prompt is longer than the context")
-                .with("needed", tokens.len())
-                .with("limit", self.context_length));
+            return Err(Error::new(
+                ErrorKind::ContextExceeded,
+                "the prompt is longer than the context",
+            )
+            .with("needed", tokens.len())
+            .with("limit", self.context_length));
         }
         match tokens.iter().find(|&&token| token as usize >= self.config().n_vocab) {
             Some(&token) => Err(Error::argument("token id is not in the vocabulary")

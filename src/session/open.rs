@@ -91,9 +91,8 @@ impl ModelFile {
 }
 
 fn check_divisors(divisors: &[f32], n_pairs: usize) -> Result<()> {
-    let error = |message: &'static str| {
-        Error::invalid(message).with("tensor", model::ROPE_DIVISORS_TENSOR)
-    };
+    let error =
+        |message: &'static str| Error::invalid(message).with("tensor", model::ROPE_DIVISORS_TENSOR);
     if divisors.len() != n_pairs {
         return Err(error("one divisor for each rotated pair is needed")
             .with("expected", n_pairs)

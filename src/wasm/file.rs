@@ -23,7 +23,8 @@ impl Source for BlobSource {
             let end = offset as f64 + buffer.len() as f64;
             let failed = |thrown| from_thrown(ErrorKind::Storage, "cannot read the file", &thrown);
             let slice = self.0.slice_with_f64_and_f64(offset as f64, end).map_err(failed)?;
-            let bytes = Uint8Array::new(&JsFuture::from(slice.array_buffer()).await.map_err(failed)?);
+            let bytes =
+                Uint8Array::new(&JsFuture::from(slice.array_buffer()).await.map_err(failed)?);
             if bytes.length() as usize != buffer.len() {
                 return Err(Error::invalid("the file ends early")
                     .with("offset", offset)

@@ -50,7 +50,8 @@ impl HttpSource {
     pub async fn open(url: &str, signal: &AbortSignal) -> Result<Self> {
         let (stream, len) = request(url, 0, signal).await?;
         let len = len.ok_or_else(|| {
-            Error::new(ErrorKind::Network, "the server does not tell the file's size").with("url", url)
+            Error::new(ErrorKind::Network, "the server does not tell the file's size")
+                .with("url", url)
         })?;
         Ok(Self {
             url: url.to_owned(),
@@ -160,7 +161,8 @@ async fn request(url: &str, offset: u64, signal: &AbortSignal) -> Result<(Stream
     init.set_headers(&headers);
     init.set_signal(Some(signal));
     let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
-    let response = JsFuture::from(scope.fetch_with_str_and_init(url, &init)).await.map_err(failed)?;
+    let response =
+        JsFuture::from(scope.fetch_with_str_and_init(url, &init)).await.map_err(failed)?;
     let response: Response = cast(ErrorKind::Network, "fetch", response.into())?;
     let header = |name: &str| response.headers().get(name).ok().flatten();
     let (position, len) = match response.status() {

@@ -96,7 +96,8 @@ async fn from_storage(
     let (mut engine, context_length) = engine(&file, &plan, options).await?;
     let total = plan.weights.packed_bytes();
     let mut reporter = Reporter::new("load", &source.id, total, options, host);
-    load_image(&shards, &plan.weights, engine.as_mut(), &mut |bytes| reporter.report(bytes)).await?;
+    load_image(&shards, &plan.weights, engine.as_mut(), &mut |bytes| reporter.report(bytes))
+        .await?;
     drop(shards);
     finish(file, &plan, engine, context_length, source, options, host).await.map(|mut loaded| {
         loaded.info.from_storage = true;
@@ -268,8 +269,9 @@ impl<'a> Reporter<'a> {
             progress.eta_seconds = left as f64 / progress.bytes_per_second;
         }
         let event = to_plain_js(progress)?;
-        self.on_progress.call1(&JsValue::NULL, &event).map(drop).map_err(|thrown| {
-            Error::argument(format!("the progress callback failed: {thrown:?}"))
-        })
+        self.on_progress
+            .call1(&JsValue::NULL, &event)
+            .map(drop)
+            .map_err(|thrown| Error::argument(format!("the progress callback failed: {thrown:?}")))
     }
 }

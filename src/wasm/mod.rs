@@ -46,7 +46,9 @@ pub struct Model {
 impl Model {
     /// Loads a model: from browser storage if it is there, else from `source` and into storage.
     pub async fn load(source: JsValue, options: JsValue) -> Result<Model, JsValue> {
-        std::panic::set_hook(Box::new(|panic| web_sys::console::error_1(&panic.to_string().into())));
+        std::panic::set_hook(Box::new(|panic| {
+            web_sys::console::error_1(&panic.to_string().into())
+        }));
         let source: SourceOptions = SourceOptions::from_js(&source).map_err(to_js)?;
         let options = LoadOptions::from_js(&options).map_err(to_js)?;
         let host = Rc::new(WorkerHost::new());
@@ -117,10 +119,8 @@ impl Model {
                 })
             };
             let aborted = || signal.aborted();
-            let summary = session
-                .get()
-                .generate(&request, host.as_ref(), &aborted, &mut emit)
-                .await?;
+            let summary =
+                session.get().generate(&request, host.as_ref(), &aborted, &mut emit).await?;
             to_plain_js(&options::Outcome {
                 finish_reason: match summary.finish_reason {
                     FinishReason::Stop => "stop",
@@ -151,7 +151,8 @@ impl Model {
 impl Model {
     fn render(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>> {
         let template = self.file.template.as_ref().ok_or_else(|| {
-            Error::unsupported("the model has no chat template").with("model", self.info.id.as_str())
+            Error::unsupported("the model has no chat template")
+                .with("model", self.info.id.as_str())
         })?;
         let extra: serde_json::Map<String, serde_json::Value> = from_js(options)?;
         let text = template.render(&TemplateRequest {

@@ -34,10 +34,9 @@ pub fn to_plain_js<T: Serialize>(value: &T) -> Result<JsValue> {
 }
 
 fn member<T: JsCast>(object: &JsValue, name: &'static str) -> Result<T> {
-    Reflect::get(object, &name.into())
-        .ok()
-        .and_then(|value| value.dyn_into().ok())
-        .ok_or_else(|| Error::argument("an option is missing or of another type").with("parameter", name))
+    Reflect::get(object, &name.into()).ok().and_then(|value| value.dyn_into().ok()).ok_or_else(
+        || Error::argument("an option is missing or of another type").with("parameter", name),
+    )
 }
 
 /// The `signal` member of an object.
@@ -82,7 +81,9 @@ impl SourceOptions {
                         .with("found", files.length()));
                 }
                 let file = files.get(0).dyn_into();
-                Place::File(file.map_err(|_| Error::argument("not a File").with("parameter", "files"))?)
+                Place::File(
+                    file.map_err(|_| Error::argument("not a File").with("parameter", "files"))?,
+                )
             }
             other => return Err(Error::argument("no such kind of source").with("found", other)),
         };

@@ -49,15 +49,8 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout of a matrix.
-    pub const MATRICES: [Self; 7] = [
-        Self::U4,
-        Self::I8,
-        Self::I8Group16,
-        Self::I8Affine,
-        Self::F16,
-        Self::Bf16,
-        Self::F32,
-    ];
+    pub const MATRICES: [Self; 7] =
+        [Self::U4, Self::I8, Self::I8Group16, Self::I8Affine, Self::F16, Self::Bf16, Self::F32];
 
     /// The layout for a matrix that a file holds as `dtype`.
     ///

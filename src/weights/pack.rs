@@ -96,7 +96,8 @@ pub fn pack_row(
                     // Each half of 128 elements: quarter k has its low 4 bits in 64 bytes (two
                     // quarters share a byte) and its high 2 bits in 32 bytes (four share a byte).
                     let (half, quarter, lane) = (j / 128, j / 32 % 4, j % 32);
-                    let low = low_bits[half * 64 + quarter % 2 * 32 + lane] >> (quarter / 2 * 4) & 15;
+                    let low =
+                        low_bits[half * 64 + quarter % 2 * 32 + lane] >> (quarter / 2 * 4) & 15;
                     let high = high_bits[half * 32 + lane] >> (quarter * 2) & 3;
                     quants[i * 256 + j] = (low | high << 4).wrapping_sub(32);
                 }
@@ -158,9 +159,8 @@ pub fn common_layout(a: Layout, b: Layout) -> Layout {
 
 /// Decodes one packed row: the definition of what each [`Layout`] means.
 pub fn unpack_row(layout: Layout, quants: &[u8], scales: &[u8], row: &mut [f32]) {
-    let pair = |block: usize| {
-        (f16_at(scales, block * 4).to_f32(), f16_at(scales, block * 4 + 2).to_f32())
-    };
+    let pair =
+        |block: usize| (f16_at(scales, block * 4).to_f32(), f16_at(scales, block * 4 + 2).to_f32());
     for (i, x) in row.iter_mut().enumerate() {
         let (block, j) = (i / BLOCK, i % BLOCK);
         *x = match layout {

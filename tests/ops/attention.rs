@@ -3,7 +3,11 @@
 use half::f16;
 use pesi::{
     cpu::reference,
-    gpu::{Cache, ops::attention, record::Extent},
+    gpu::{
+        Cache,
+        ops::attention::{self, Operands},
+        record::Extent,
+    },
     ops::Heads,
 };
 
@@ -24,7 +28,8 @@ fn packed(rows: &[f32], heads: Heads, capacity: usize) -> Vec<u32> {
         for (head, row) in row.chunks_exact(dim).enumerate() {
             for (i, pair) in row.chunks_exact(2).enumerate() {
                 let bits = |x: f32| u32::from(f16::from_f32(x).to_bits());
-                words[(head * capacity + position) * half + i] = bits(pair[0]) | bits(pair[1]) << 16;
+                words[(head * capacity + position) * half + i] =
+                    bits(pair[0]) | bits(pair[1]) << 16;
             }
         }
     }
@@ -69,10 +74,10 @@ fn gpu_attention_matches_double_precision() {
                 let state = device.state(position as u32, n_tokens as u32);
                 let extent = Extent { n_tokens: n_tokens as u32, n_keys: n_keys as u32 };
                 let target = device.target();
+                let operands =
+                    Operands { qkv: &q, cache: &cache, scale, splits: &splits, out: &out };
                 device.run(extent, |recorder| {
-                    attention::record(
-                        recorder, &target, &state, &q, &cache, scale, &splits, &out,
-                    );
+                    attention::record(recorder, &target, &state, operands);
                 });
                 let found = device.read(&out, n_tokens * heads.q_width());
                 for t in 0..n_tokens {

@@ -130,8 +130,7 @@ impl Case {
         let state = device.state(0, self.n_tokens as u32);
         let target = device.target();
         let extent = Extent { n_tokens: self.n_tokens as u32, n_keys: 0 };
-        let product =
-            Product { weight: &weight, bias: bias.as_ref(), out: &out, then: self.then };
+        let product = Product { weight: &weight, bias: bias.as_ref(), out: &out, then: self.then };
         let norm = gain.as_ref().map(|gain| (gain, EPS));
         device.run(extent, |recorder| match norm {
             _ if as_vector => matvec::record(recorder, &target, &state, &x, norm, &product),
@@ -145,13 +144,7 @@ impl Case {
     }
 }
 
-fn magnitude(
-    x: &[f32],
-    matrix: &[f32],
-    n_cols: usize,
-    bias: Option<&Matrix>,
-    then: Then,
-) -> f32 {
+fn magnitude(x: &[f32], matrix: &[f32], n_cols: usize, bias: Option<&Matrix>, then: Then) -> f32 {
     let absolute = |values: &[f32]| values.iter().map(|value| value.abs()).collect::<Vec<_>>();
     let bias = bias.map(|bias| absolute(&bias.decoded));
     let mut sums = vec![0.0; x.len() / n_cols * (matrix.len() / n_cols)];
@@ -203,11 +196,8 @@ fn gpu_products_match_double_precision() {
                 for (then, extras) in THENS.iter().flat_map(|&then| [(then, false), (then, true)]) {
                     let case = Case::new(layout, shape, then, extras, &mut random);
                     let what = format!("{}: matmul {}", device.name, case.name());
-                    let tolerance = if device.context.capabilities.f16 {
-                        HALF_TOLERANCE
-                    } else {
-                        TOLERANCE
-                    };
+                    let tolerance =
+                        if device.context.capabilities.f16 { HALF_TOLERANCE } else { TOLERANCE };
                     case.check(&case.on_gpu(&device, false), tolerance, &what);
                 }
             }
@@ -219,13 +209,14 @@ fn gpu_products_match_double_precision() {
 fn gpu_products_with_one_row_match_double_precision() {
     for device in devices() {
         let mut random = Random::new(3);
-        let rows = device.tuning.matvec_workgroup / device.tuning.matvec_lanes
-            * device.tuning.matvec_rows;
+        let rows =
+            device.tuning.matvec_workgroup / device.tuning.matvec_lanes * device.tuning.matvec_rows;
         let rows = rows as usize;
         for layout in Layout::MATRICES {
             for n_out in [1, rows - 1, rows, rows + 1, 5 * rows + 3] {
                 for n_cols in [32, 480, 512, 544] {
-                    for (then, extras) in THENS.iter().flat_map(|&then| [(then, false), (then, true)])
+                    for (then, extras) in
+                        THENS.iter().flat_map(|&then| [(then, false), (then, true)])
                     {
                         let shape = [1, n_out, n_cols];
                         let case = Case::new(layout, shape, then, extras, &mut random);

@@ -56,9 +56,7 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                 });
                 let what = format!("{}: {n_vocab} tokens, {params:?}", device.name);
                 let drawn = device.read(&sampling.drawn, N_STEPS * 2);
-                for (step, (found, expected)) in
-                    drawn.chunks_exact(2).zip(&expected).enumerate()
-                {
+                for (step, (found, expected)) in drawn.chunks_exact(2).zip(&expected).enumerate() {
                     assert_eq!(found[0].to_bits(), expected.token, "{what}: step {step}");
                     let error = (found[1] - expected.logprob).abs();
                     assert!(error < 1e-3, "{what}: log-probability off by {error}");

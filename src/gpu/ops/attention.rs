@@ -17,30 +17,44 @@ pub fn variant(target: &Target<'_>, head_dim: u32) -> Variant {
     target.lanes(variant, workgroup, workgroup)
 }
 
+/// What attention works on.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    /// Rotated queries in the first columns.
+    pub qkv: &'a GpuBuffer,
+    /// Keys and values.
+    pub cache: &'a Cache,
+    /// Factor on the dot products.
+    pub scale: f32,
+    /// Results of splits, [n_heads, n_splits, head_dim + 2].
+    pub splits: &'a GpuBuffer,
+    /// Output, [n_tokens, q_width].
+    pub out: &'a GpuBuffer,
+}
+
 /// Records attention of the chunk's queries. A single token with many keys is shared by several
 /// workgroups a head, through `splits`.
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
     state: &'a GpuBuffer,
-    qkv: &'a GpuBuffer,
-    cache: &'a Cache,
-    scale: f32,
-    splits: &'a GpuBuffer,
-    out: &'a GpuBuffer,
+    Operands { qkv, cache, scale, splits, out }: Operands<'a>,
 ) {
     let heads = cache.heads;
     let n_heads = heads.n_heads as u32;
     let variant = variant(target, heads.head_dim as u32);
     let bindings = |out: &'a GpuBuffer| {
         vec![
-            (0, parameters(&[
-                heads.n_heads.into(),
-                heads.n_kv_heads.into(),
-                cache.capacity.into(),
-                heads.qkv_width().into(),
-                Word::F32(scale),
-            ])),
+            (
+                0,
+                parameters(&[
+                    heads.n_heads.into(),
+                    heads.n_kv_heads.into(),
+                    cache.capacity.into(),
+                    heads.qkv_width().into(),
+                    Word::F32(scale),
+                ]),
+            ),
             (1, Binding::Read(state.into())),
             (2, Binding::Read(qkv.into())),
             (3, Binding::Read((&cache.keys).into())),
@@ -57,9 +71,7 @@ pub fn record<'a>(
         "attention",
         variant.clone(),
         bindings(out),
-        Box::new(move |extent| {
-            (whole(extent) == 1).then_some([n_heads, extent.n_tokens, 1])
-        }),
+        Box::new(move |extent| (whole(extent) == 1).then_some([n_heads, extent.n_tokens, 1])),
     );
     if target.tuning.max_splits == 1 {
         return;

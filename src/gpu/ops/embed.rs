@@ -26,7 +26,14 @@ pub fn record<'a>(
     let n_blocks = table.n_cols / 32;
     for page in &table.pages {
         let bindings = vec![
-            (0, parameters(&[page.outputs.len().into(), n_blocks.into(), page.outputs.start.into()])),
+            (
+                0,
+                parameters(&[
+                    page.outputs.len().into(),
+                    n_blocks.into(),
+                    page.outputs.start.into(),
+                ]),
+            ),
             (1, Binding::Read(state.into())),
             (2, Binding::Read(page.quants())),
             (3, Binding::Read(page.scales())),

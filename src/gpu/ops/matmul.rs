@@ -35,13 +35,16 @@ pub fn record<'a>(
         let variant = variant(target, product.shape(page));
         let mut bindings = product.bindings(page);
         bindings.extend([
-            (0, parameters(&[
-                page.outputs.len().into(),
-                (product.weight.n_cols / 32).into(),
-                page.outputs.start.into(),
-                page.outputs.len().into(),
-                product.n_out().into(),
-            ])),
+            (
+                0,
+                parameters(&[
+                    page.outputs.len().into(),
+                    (product.weight.n_cols / 32).into(),
+                    page.outputs.start.into(),
+                    page.outputs.len().into(),
+                    product.n_out().into(),
+                ]),
+            ),
             (1, Binding::Read(state.into())),
             (4, Binding::Read(x.into())),
         ]);

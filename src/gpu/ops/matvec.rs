@@ -31,14 +31,17 @@ pub fn record<'a>(
         let variant = variant(target, product.shape(page), norm.is_some());
         let mut bindings = product.bindings(page);
         bindings.extend([
-            (0, parameters(&[
-                page.outputs.len().into(),
-                (product.weight.n_cols / 32).into(),
-                page.outputs.start.into(),
-                page.outputs.len().into(),
-                product.n_out().into(),
-                Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
-            ])),
+            (
+                0,
+                parameters(&[
+                    page.outputs.len().into(),
+                    (product.weight.n_cols / 32).into(),
+                    page.outputs.start.into(),
+                    page.outputs.len().into(),
+                    product.n_out().into(),
+                    Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
+                ]),
+            ),
             (1, Binding::Read(state.into())),
             (4, Binding::Read(x.into())),
         ]);

@@ -27,13 +27,16 @@ pub fn record<'a>(
 ) {
     let heads = cache.heads;
     let bindings = vec![
-        (0, parameters(&[
-            heads.n_heads.into(),
-            heads.n_kv_heads.into(),
-            heads.head_dim.into(),
-            n_rot.into(),
-            cache.capacity.into(),
-        ])),
+        (
+            0,
+            parameters(&[
+                heads.n_heads.into(),
+                heads.n_kv_heads.into(),
+                heads.head_dim.into(),
+                n_rot.into(),
+                cache.capacity.into(),
+            ]),
+        ),
         (1, Binding::Read(state.into())),
         (2, Binding::Read(rotations.into())),
         (3, Binding::Write(qkv.into())),
