@@ -59,7 +59,7 @@ for (const device of ["cpu", "webgpu"]) {
       t.diagnostic(`the next answer waits ${ms(delay)}; a token takes ${ms(perToken)}`);
       assert.deepEqual(stopped, { kind: "aborted", tokensAfterAbort: 0 });
       assert.deepEqual(again.tokens, idle.tokens);
-      assert.ok(delay < 500 + 2 * perToken, `the engine went on for ${ms(delay)}`);
+      assert.ok(delay < 500 + 10 * perToken, `the engine went on for ${ms(delay)}`);
     });
 
     test("a long prompt stops within one chunk", async (t) => {
