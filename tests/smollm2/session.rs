@@ -1,0 +1,168 @@
+//! Generations over time: seeds, prefix reuse, stopping, cancelling, disposing.
+
+use std::cell::Cell;
+
+use pesi::{
+    ErrorKind,
+    engine::DeviceKind,
+    gpu::{
+        GpuEngine,
+        context::{AdapterHints, Context},
+    },
+    sampler::SamplingParams,
+    session::{FinishReason, Request, Session, Summary, TokenEvent},
+};
+
+use super::model::{TestHost, describe, devices, open};
+
+const PROMPT: &str = "<|im_start|>user\nCount from one to ten.<|im_end|>\n<|im_start|>assistant\n";
+
+fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
+    Request {
+        tokens: session.tokenizer().encode(text).unwrap(),
+        max_tokens: Some(max_tokens),
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        ignore_eos: false,
+        reuse_prefix: true,
+    }
+}
+
+fn run(session: &mut Session, request: &Request) -> pesi::Result<(Vec<TokenEvent>, Summary)> {
+    let mut events = Vec::new();
+    let host = TestHost::new();
+    let mut take = |batch: &[TokenEvent]| {
+        events.extend_from_slice(batch);
+        Ok(())
+    };
+    let summary = pollster::block_on(session.generate(request, &host, &|| false, &mut take))?;
+    Ok((events, summary))
+}
+
+fn ids(events: &[TokenEvent]) -> Vec<u32> {
+    events.iter().map(|event| event.token).collect()
+}
+
+fn text(events: &[TokenEvent]) -> String {
+    events.iter().map(|event| event.text.as_str()).collect()
+}
+
+#[test]
+fn a_seed_repeats_its_tokens_and_another_does_not() {
+    for device in devices() {
+        let mut session = open(&device, 128);
+        let mut request = request(&session, PROMPT, 16);
+        request.sampling = SamplingParams {
+            temperature: 1.2,
+            top_p: 0.95,
+            top_k: 50,
+            seed: 42,
+            ..Default::default()
+        };
+        let (first, _) = run(&mut session, &request).unwrap();
+        let (second, summary) = run(&mut session, &request).unwrap();
+        assert_eq!(ids(&first), ids(&second), "{device:?}");
+        assert_eq!(summary.cached_tokens, request.tokens.len() - 1, "{device:?}");
+        request.sampling.seed = 43;
+        let (other, _) = run(&mut session, &request).unwrap();
+        assert_ne!(ids(&first), ids(&other), "{device:?}");
+    }
+}
+
+#[test]
+fn a_second_turn_computes_only_what_is_new() {
+    for device in devices() {
+        let mut session = open(&device, 256);
+        let first = request(&session, PROMPT, 12);
+        let (answer, _) = run(&mut session, &first).unwrap();
+        let turn = format!(
+            "{PROMPT}{}<|im_end|>\n<|im_start|>user\nAnd back.<|im_end|>\n<|im_start|>assistant\n",
+            text(&answer)
+        );
+        let mut second = request(&session, &turn, 12);
+        let (reused, summary) = run(&mut session, &second).unwrap();
+        let n_known = first.tokens.len() + answer.len() - 1;
+        assert!(
+            summary.cached_tokens >= n_known,
+            "{device:?}: {} of {n_known} reused",
+            summary.cached_tokens
+        );
+        second.reuse_prefix = false;
+        let (fresh, summary) = run(&mut session, &second).unwrap();
+        assert_eq!(summary.cached_tokens, 0);
+        assert_eq!(ids(&reused), ids(&fresh), "{device:?}");
+    }
+}
+
+#[test]
+fn generation_stops_before_a_stop_string() {
+    let mut session = open(&DeviceKind::Cpu, 128);
+    let mut request = request(&session, PROMPT, 40);
+    let (all, _) = run(&mut session, &request).unwrap();
+    let all = text(&all);
+    let stop: String = all.chars().skip(10).take(6).collect();
+    request.stop = vec![stop.clone()];
+    let (events, summary) = run(&mut session, &request).unwrap();
+    assert_eq!(text(&events), all[..all.find(&stop).unwrap()]);
+    assert_eq!(summary.finish_reason, FinishReason::Stop);
+}
+
+#[test]
+fn the_context_ends_a_generation() {
+    for device in devices() {
+        let mut session = open(&device, 32);
+        let mut long = request(&session, PROMPT, 100);
+        long.ignore_eos = true;
+        let n_prompt = long.tokens.len();
+        let (events, summary) = run(&mut session, &long).unwrap();
+        assert_eq!(events.len(), 32 - n_prompt + 1, "{device:?}");
+        assert_eq!(summary.finish_reason, FinishReason::Length);
+        long.tokens = vec![1; 33];
+        let error = run(&mut session, &long).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ContextExceeded);
+        assert_eq!(
+            error.to_string(),
+            "the prompt is longer than the context (needed: 33, limit: 32)"
+        );
+        long.tokens = vec![49_152];
+        assert_eq!(run(&mut session, &long).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+}
+
+#[test]
+fn an_abort_takes_effect_within_a_chunk_and_leaves_a_working_model() {
+    for device in devices() {
+        let mut session = open(&device, 512);
+        let host = TestHost::new();
+        let long = request(&session, &PROMPT.repeat(20), 4);
+        let n_checks = Cell::new(0);
+        let aborted = || {
+            n_checks.set(n_checks.get() + 1);
+            n_checks.get() > 2
+        };
+        let outcome = pollster::block_on(session.generate(&long, &host, &aborted, &mut |_| Ok(())));
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Aborted, "{device:?}");
+        assert_eq!(n_checks.get(), 3, "{device:?}: chunks after the abort");
+
+        let short = request(&session, PROMPT, 8);
+        let (after, _) = run(&mut session, &short).unwrap();
+        let (fresh, _) = run(&mut open(&device, 512), &short).unwrap();
+        assert_eq!(ids(&after), ids(&fresh), "{device:?}");
+    }
+}
+
+#[test]
+fn disposing_returns_all_gpu_memory() {
+    let hints = AdapterHints::default();
+    let context = pollster::block_on(Context::request(&hints)).unwrap();
+    let (file, plan) = pollster::block_on(describe());
+    let engine = pollster::block_on(GpuEngine::new(context.clone(), plan, 128)).unwrap();
+    let mut session = Session::new(Box::new(engine), file, 128);
+    let request = request(&session, PROMPT, 2);
+    run(&mut session, &request).unwrap();
+    let held = context.allocated();
+    assert!(held >= session.memory().total(), "{held} bytes");
+    assert!(session.memory().weights > 80_000_000, "{:?}", session.memory());
+    assert_eq!(session.dispose(), held);
+    assert_eq!(context.allocated(), 0);
+}
