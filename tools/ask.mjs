@@ -8,6 +8,8 @@ import { ToolError, say } from "./process.mjs";
 
 /** A large model or a slow machine is no failure of the page. */
 const NO_DEADLINE = { timeout: 0 };
+/** The exit code that shells give a program ended by Ctrl-C. */
+const INTERRUPTED = 130;
 
 /**
  * @param {object} options
@@ -18,17 +20,22 @@ const NO_DEADLINE = { timeout: 0 };
  */
 export async function ask({ question, device, models }) {
   const local = await openLocalPage({ models });
-  const interrupt = () => local.close().finally(() => process.exit(130));
-  process.once("SIGINT", interrupt);
-  process.once("SIGTERM", interrupt);
+  const interruption = new AbortController();
+  const interrupt = () => {
+    interruption.abort();
+    local.close();
+  };
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, interrupt);
   try {
     const page = await local.context.newPage();
     await page.goto(`${local.url}/demo/?device=${device}`);
     await load(page);
     await answer(page, question);
+  } catch (error) {
+    if (!interruption.signal.aborted) throw error;
+    process.exitCode = INTERRUPTED;
   } finally {
-    process.off("SIGINT", interrupt);
-    process.off("SIGTERM", interrupt);
+    for (const signal of ["SIGINT", "SIGTERM"]) process.off(signal, interrupt);
     await local.close();
   }
 }

@@ -38,10 +38,8 @@ export async function openLocalPage({ offline = false, context: options, ...serv
       await page.goto(`${server.url}${BLANK}`);
       return page;
     };
-    const close = async () => {
-      await browser.close();
-      await server.close();
-    };
+    let closed;
+    const close = () => (closed ??= browser.close().finally(() => server.close()));
     return { url: server.url, context, openBlank, close };
   } catch (error) {
     await server.close();
