@@ -3,20 +3,27 @@
 // `quants` and `scales` are declared by the importing shader, [n_rows, row words] each. One of
 // LAYOUT_U4, LAYOUT_I8, LAYOUT_I8_GROUP16, LAYOUT_I8_AFFINE, LAYOUT_F16, LAYOUT_BF16, LAYOUT_F32 is
 // defined.
+//
+// Codes are taken from four words at once, so that a vector of codes has its elements four columns
+// apart: each half of a block comes transposed. Products use inputs in that order (`arranged`), which
+// costs nothing when several rows share an input; `load_block` gives the columns' own order.
 
-// 32 successive elements, and their sum where a product with affine codes needs it.
 struct Block {
     v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>,
     v4: vec4<f32>, v5: vec4<f32>, v6: vec4<f32>, v7: vec4<f32>,
 }
 
+fn sum4(v: vec4<f32>) -> f32 {
+    return v.x + v.y + v.z + v.w;
+}
+
 fn block_sum(x: Block) -> f32 {
-    return dot(x.v0 + x.v1 + x.v2 + x.v3 + x.v4 + x.v5 + x.v6 + x.v7, vec4<f32>(1.0));
+    return sum4(x.v0 + x.v1 + x.v2 + x.v3 + x.v4 + x.v5 + x.v6 + x.v7);
 }
 
 fn block_dot(a: Block, b: Block) -> f32 {
-    return dot(a.v0, b.v0) + dot(a.v1, b.v1) + dot(a.v2, b.v2) + dot(a.v3, b.v3)
-        + dot(a.v4, b.v4) + dot(a.v5, b.v5) + dot(a.v6, b.v6) + dot(a.v7, b.v7);
+    return sum4(a.v0 * b.v0 + a.v1 * b.v1 + a.v2 * b.v2 + a.v3 * b.v3
+        + a.v4 * b.v4 + a.v5 * b.v5 + a.v6 * b.v6 + a.v7 * b.v7);
 }
 
 fn block_scale(a: Block, d: f32, m: f32) -> Block {
@@ -24,33 +31,50 @@ fn block_scale(a: Block, d: f32, m: f32) -> Block {
         a.v4 * d + m, a.v5 * d + m, a.v6 * d + m, a.v7 * d + m);
 }
 
-#ifdef LAYOUT_U4
-fn low_codes(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8(word & 0x0f0f0f0fu));
+fn transposed(a: Block) -> Block {
+    return Block(
+        vec4<f32>(a.v0.x, a.v1.x, a.v2.x, a.v3.x), vec4<f32>(a.v0.y, a.v1.y, a.v2.y, a.v3.y),
+        vec4<f32>(a.v0.z, a.v1.z, a.v2.z, a.v3.z), vec4<f32>(a.v0.w, a.v1.w, a.v2.w, a.v3.w),
+        vec4<f32>(a.v4.x, a.v5.x, a.v6.x, a.v7.x), vec4<f32>(a.v4.y, a.v5.y, a.v6.y, a.v7.y),
+        vec4<f32>(a.v4.z, a.v5.z, a.v6.z, a.v7.z), vec4<f32>(a.v4.w, a.v5.w, a.v6.w, a.v7.w),
+    );
 }
 
-fn high_codes(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8((word >> 4u) & 0x0f0f0f0fu));
+// An input block in the order that `dot_with` wants.
+fn arranged(x: Block) -> Block {
+#ifdef DENSE
+    return x;
+#else
+    return transposed(x);
+#endif
+}
+
+#ifdef LAYOUT_U4
+fn nibbles(words: vec4<u32>, shift: u32) -> vec4<f32> {
+    return vec4<f32>((words >> vec4<u32>(shift)) & vec4<u32>(15u));
 }
 
 fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
     let q = quants[row * n_blocks + block];
-    return Block(low_codes(q.x), low_codes(q.y), low_codes(q.z), low_codes(q.w),
-        high_codes(q.x), high_codes(q.y), high_codes(q.z), high_codes(q.w));
+    return Block(nibbles(q, 0u), nibbles(q, 8u), nibbles(q, 16u), nibbles(q, 24u),
+        nibbles(q, 4u), nibbles(q, 12u), nibbles(q, 20u), nibbles(q, 28u));
 }
 #endif
 
 #ifdef INT8
-fn signed_codes(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xI8(word));
+// Signed bytes whose upper neighbours are `shift` bits.
+fn signed_bytes(words: vec4<u32>, shift: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(words << vec4<u32>(shift)) >> vec4<u32>(24u));
 }
 
 fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
     let at = (row * n_blocks + block) * 2u;
     let a = quants[at];
     let b = quants[at + 1u];
-    return Block(signed_codes(a.x), signed_codes(a.y), signed_codes(a.z), signed_codes(a.w),
-        signed_codes(b.x), signed_codes(b.y), signed_codes(b.z), signed_codes(b.w));
+    return Block(
+        signed_bytes(a, 24u), signed_bytes(a, 16u), signed_bytes(a, 8u), signed_bytes(a, 0u),
+        signed_bytes(b, 24u), signed_bytes(b, 16u), signed_bytes(b, 8u), signed_bytes(b, 0u),
+    );
 }
 #endif
 
@@ -62,10 +86,10 @@ fn block_pair(row: u32, block: u32, n_blocks: u32) -> vec2<f32> {
 
 fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
     let pair = block_pair(row, block, n_blocks);
-    return block_scale(block_codes(row, block, n_blocks), pair.x, pair.y);
+    return transposed(block_scale(block_codes(row, block, n_blocks), pair.x, pair.y));
 }
 
-// The product of a block of the matrix with `x`, whose sum is `x_sum`.
+// The product of a block of the matrix with the arranged input `x`, whose sum is `x_sum`.
 fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
     let pair = block_pair(row, block, n_blocks);
     return pair.x * block_dot(block_codes(row, block, n_blocks), x) + pair.y * x_sum;
@@ -79,7 +103,8 @@ fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
 }
 
 fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
-    return block_scale(block_codes(row, block, n_blocks), load_scale(row, block, n_blocks), 0.0);
+    let codes = block_codes(row, block, n_blocks);
+    return transposed(block_scale(codes, load_scale(row, block, n_blocks), 0.0));
 }
 
 fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
@@ -91,12 +116,15 @@ fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
 fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
     let pair = unpack2x16float(scales[row * n_blocks + block]);
     let q = block_codes(row, block, n_blocks);
-    return Block(q.v0 * pair.x, q.v1 * pair.x, q.v2 * pair.x, q.v3 * pair.x,
-        q.v4 * pair.y, q.v5 * pair.y, q.v6 * pair.y, q.v7 * pair.y);
+    return transposed(Block(q.v0 * pair.x, q.v1 * pair.x, q.v2 * pair.x, q.v3 * pair.x,
+        q.v4 * pair.y, q.v5 * pair.y, q.v6 * pair.y, q.v7 * pair.y));
 }
 
 fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
-    return block_dot(load_block(row, block, n_blocks), x);
+    let pair = unpack2x16float(scales[row * n_blocks + block]);
+    let q = block_codes(row, block, n_blocks);
+    return pair.x * sum4(q.v0 * x.v0 + q.v1 * x.v1 + q.v2 * x.v2 + q.v3 * x.v3)
+        + pair.y * sum4(q.v4 * x.v4 + q.v5 * x.v5 + q.v6 * x.v6 + q.v7 * x.v7);
 }
 #endif
 

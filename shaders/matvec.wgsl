@@ -57,6 +57,7 @@ fn main(
         b = Block(b.v0 * gain[g], b.v1 * gain[g + 1u], b.v2 * gain[g + 2u], b.v3 * gain[g + 3u],
             b.v4 * gain[g + 4u], b.v5 * gain[g + 5u], b.v6 * gain[g + 6u], b.v7 * gain[g + 7u]);
 #endif
+        b = arranged(b);
         let b_sum = block_sum(b);
         for (var i = 0u; i < ROWS; i++) {
             let row = min(first_row + i, params.n_rows - 1u);

@@ -31,7 +31,7 @@ impl Tuning {
             Self {
                 matvec_workgroup: 16,
                 matvec_lanes: 1,
-                matvec_rows: 2,
+                matvec_rows: 8,
                 max_chunk: 32,
                 max_batch: 8,
                 split_keys: 256,
