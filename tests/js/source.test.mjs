@@ -27,18 +27,30 @@ test("files on the hub become the hub's resolve addresses", () => {
   const cases = [
     ["owner/repo/a.gguf", "https://huggingface.co/owner/repo/resolve/main/a.gguf"],
     ["owner/repo/a.gguf@v1.0", "https://huggingface.co/owner/repo/resolve/v1.0/a.gguf"],
-    ["owner/repo/Q4 K/a-00001-of-00002.gguf", "https://huggingface.co/owner/repo/resolve/main/Q4%20K/a-00001-of-00002.gguf"],
+    ["owner/repo/Q4 K/a.gguf", "https://huggingface.co/owner/repo/resolve/main/Q4%20K/a.gguf"],
   ];
   for (const [source, url] of cases) {
     assert.deepEqual(parseSource(source, BASE), { kind: "url", url, id: source }, source);
   }
 });
 
-test("a file goes by its name, size and time; a split set by its first", () => {
-  const first = new File(["abc"], "a-00001-of-00002.gguf", { lastModified: 5 });
-  const second = new File(["d"], "a-00002-of-00002.gguf", { lastModified: 6 });
-  assert.deepEqual(parseSource(first, BASE), { kind: "files", files: [first], id: "a-00001-of-00002.gguf@3-5" });
-  assert.deepEqual(parseSource([first, second], BASE).files, [first, second]);
+test("a file goes by its name, size and time", () => {
+  const file = new File(["abc"], "a.gguf", { lastModified: 5 });
+  assert.deepEqual(parseSource(file, BASE), { kind: "files", files: [file], id: "a.gguf@3-5" });
+});
+
+test("part of a split set is refused by its name, before anything is read", () => {
+  for (const source of [
+    "/models/a-00001-of-00003.gguf",
+    "https://example.com/A-00002-OF-00003.GGUF?download=true",
+    "owner/repo/Q4 K/a-00001-of-00003.gguf@v1.0",
+    new File(["abc"], "a-00001-of-00003.gguf"),
+  ]) {
+    const found = `${JSON.stringify(source.name ?? source)}, one of 3 files,`;
+    assert.throws(() => parseSource(source, BASE), pesiError("unsupported", { parameter: "source", found }));
+  }
+  const whole = "https://example.com/a-00001-of-00001.gguf";
+  assert.equal(parseSource(whole, BASE).url, whole);
 });
 
 test("what is not supported yet says what is", () => {
@@ -49,6 +61,7 @@ test("what is not supported yet says what is", () => {
     "https://example.com/folder/",
     new File([""], "model.bin"),
     { kind: "directory", name: "model" },
+    [new File([""], "a.gguf"), new File([""], "b.gguf")],
   ]) {
     assert.throws(() => parseSource(source, BASE), pesiError("unsupported", { parameter: "source" }), String(source));
   }
@@ -71,5 +84,5 @@ test("what is no source at all is refused with what was found", () => {
   ]) {
     assert.throws(() => parseSource(source, BASE), pesiError("invalid_argument", { parameter: "source", found }));
   }
-  assert.throws(() => parseSource(["a"], BASE), pesiError("invalid_argument", { parameter: "source[0]", found: '"a"' }));
+  assert.throws(() => parseSource(["a"], BASE), pesiError("invalid_argument", { found: "an array of 1" }));
 });

@@ -85,7 +85,7 @@ test("numbers are refused just outside their bounds and taken at them", () => {
     temperature: { good: [0, 100], bad: [-0.001, Infinity, NaN] },
     topP: { good: [0.001, 1], bad: [0, 1.001] },
     topK: { good: [0, 40], bad: [-1, 0.5] },
-    minP: { good: [0, 1], bad: [-0.001, 1.001] },
+    minP: { good: [0, 0.999], bad: [-0.001, 1] },
     repetitionPenalty: { good: [0.001, 2], bad: [0, -1] },
     frequencyPenalty: { good: [-2, 2], bad: [-2.001, 2.001] },
     presencePenalty: { good: [-2, 2], bad: [-2.001, 2.001] },
@@ -136,6 +136,9 @@ test("a message says the parameter, what was expected and what was found", () =>
   assert.throws(() => generateParams({ prompt: "", topP: 2 }, VOCABULARY), {
     message: "topP must be a number above 0 to 1, but was 2",
     details: { parameter: "topP", expected: "a number above 0 to 1", found: "2" },
+  });
+  assert.throws(() => generateParams({ prompt: "", minP: 1 }, VOCABULARY), {
+    message: "minP must be a number from 0 to below 1, but was 1",
   });
   assert.throws(() => generateParams({ prompt: "", seed: -1 }, VOCABULARY), {
     message: "seed must be a whole number from 0, but was -1",

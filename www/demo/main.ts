@@ -14,7 +14,7 @@
  * - `#stats` is the line of numbers under the last answer, with `data-tokens-per-second` and
  *   `data-time-to-first-token-ms`;
  * - `#device` says the device, the reason for it, and where the weights came from; its `data-device` is `webgpu` or
- *   `cpu`, its `data-from-storage` `true` or `false`;
+ *   `cpu`, its `data-from-storage` `true` or `false`; `#not-stored` is there where the model could not be kept, and why;
  * - `body[data-view]` is `picker`, `loading` or `chat`.
  */
 
@@ -126,7 +126,8 @@ function showProgress({ phase, loadedBytes, totalBytes, bytesPerSecond, etaSecon
       step.toggleAttribute("data-current", step.dataset.phase === phase);
     }
   }
-  const known = totalBytes > 0;
+  const inBytes = phase !== "compile";
+  const known = inBytes && totalBytes > 0;
   const share = known ? Math.min(1, loadedBytes / totalBytes) : 0;
   if (known) {
     progressBar.max = totalBytes;
@@ -134,13 +135,12 @@ function showProgress({ phase, loadedBytes, totalBytes, bytesPerSecond, etaSecon
   } else {
     progressBar.removeAttribute("value");
   }
-  const inBytes = phase !== "compile";
-  const isTimed = inBytes && known && share < 1 && bytesPerSecond > 0 && Number.isFinite(etaSeconds);
+  const isTimed = known && share < 1 && bytesPerSecond > 0 && Number.isFinite(etaSeconds);
   const amount = known ? `${format.bytes(loadedBytes)} of ${format.bytes(totalBytes)}` : format.bytes(loadedBytes);
   fill(loading, {
     title: `${PHASES[phase]} ${progressName}`,
     percent: known ? `${Math.floor(share * 100)}%` : "",
-    bytes: inBytes ? amount : known ? `Step ${loadedBytes} of ${totalBytes}` : "",
+    bytes: inBytes ? amount : "",
     speed: inBytes && bytesPerSecond > 0 ? `${format.bytes(bytesPerSecond)}/s` : "",
     eta: isTimed ? format.timeLeft(etaSeconds) : "",
   });
@@ -153,12 +153,13 @@ function showProgress({ phase, loadedBytes, totalBytes, bytesPerSecond, etaSecon
 
 function startChat(loaded: Model, choice: Choice): void {
   const { info } = loaded;
-  const name = info.name ?? choice.name;
+  const name = choice.isListed ? choice.name : (info.name ?? choice.name);
   const facts = {
     model: name,
     device: info.device === "webgpu" ? `GPU: ${info.deviceName}` : info.deviceName,
     reason: info.deviceReason,
     storage: storageText(info),
+    unstored: unstoredText(info),
     memory: format.bytes(info.memory.totalBytes),
     context: `${format.count(info.contextLength)} tokens`,
     summary: `${name} is ready. It runs on the ${info.device === "webgpu" ? `GPU (${info.deviceName})` : info.deviceName}.`,
@@ -169,15 +170,22 @@ function startChat(loaded: Model, choice: Choice): void {
   devicePanel.dataset.device = info.device;
   devicePanel.dataset.fromStorage = String(info.fromStorage);
   byId("stored", HTMLElement).hidden = !info.fromStorage;
+  byId("not-stored", HTMLElement).hidden = info.storageError === undefined;
   suggest(choice.sampling);
   show("chat");
   startConversation(loaded);
-  announce(`${facts.summary} ${info.deviceReason}`);
+  announce([facts.summary, info.deviceReason, facts.unstored].filter((part) => part !== "").join(" "));
 }
 
-function storageText({ fromStorage, memory }: ModelInfo): string {
+function storageText({ fromStorage, storageError, memory }: ModelInfo): string {
   const size = format.bytes(memory.weightsBytes);
-  return fromStorage ? `${size}, from this browser’s storage: nothing was downloaded` : `${size}, downloaded just now`;
+  if (fromStorage) return `${size}, from this browser’s storage: nothing was downloaded`;
+  return storageError === undefined ? `${size}, now in this browser’s storage` : `${size}, not in this browser’s storage`;
+}
+
+function unstoredText({ storageError }: ModelInfo): string {
+  if (storageError === undefined) return "";
+  return `The model could not be stored, so the next visit fetches it again: ${storageError}`;
 }
 
 function startConversation(loaded: Model): void {

@@ -21,7 +21,10 @@ interface ListedModel {
 /** What was chosen. */
 export interface Choice {
   readonly source: ModelSource;
+  /** What to call it until the model itself is known. */
   readonly name: string;
+  /** Whether `name` is the list's, which stands over the one in the model's metadata. */
+  readonly isListed: boolean;
   readonly sampling?: Sampling;
 }
 
@@ -54,15 +57,14 @@ export function currentChoice(): Choice | string {
   if (value === "url") {
     const address = url.value.trim();
     if (address === "") return "Enter the address of a .gguf file.";
-    return { source: address, name: address.replace(/^.*\//, "") };
+    return { source: address, name: address.replace(/^.*\//, ""), isListed: false };
   }
   if (value === "file") {
-    const files = [...(file.files ?? [])];
-    const [first] = files;
-    return first === undefined ? "Choose a .gguf file." : { source: files, name: first.name };
+    const [picked] = file.files ?? [];
+    return picked === undefined ? "Choose a .gguf file." : { source: picked, name: picked.name, isListed: false };
   }
   const model = value === undefined ? undefined : listed.get(value);
-  return model ?? "Choose a model.";
+  return model === undefined ? "Choose a model." : { ...model, isListed: true };
 }
 
 async function fetchModels(): Promise<readonly ListedModel[]> {

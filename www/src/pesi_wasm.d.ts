@@ -32,6 +32,8 @@ export class Model {
   ): Promise<Model>;
   info(): EngineModelInfo;
   encode(text: string): Uint32Array<ArrayBuffer>;
+  /** The token ids of a text to continue: as `encode`, after the token that begins a text where the model wants one. */
+  encodePrompt(text: string): Uint32Array<ArrayBuffer>;
   decode(ids: Uint32Array): string;
   /** Renders the chat template over `messages` and encodes the outcome. */
   renderChat(messages: readonly EngineMessage[], options: object): Uint32Array<ArrayBuffer>;

@@ -5,8 +5,10 @@ import type { EngineSource } from "./protocol.js";
 import { badArgument } from "./validate.js";
 
 const HUB = "https://huggingface.co";
-const EXPECTED =
-  'the URL of a .gguf file, "owner/repo/file.gguf" on the Hugging Face hub, a File, or the Files of a split set';
+const EXPECTED = 'the URL of a .gguf file, "owner/repo/file.gguf" on the Hugging Face hub, or a File';
+
+/** The end of a name in a split set: the file's number, then how many files there are. */
+const PART = /-\d{5}-of-(\d{5})\.gguf$/i;
 
 /**
  * Reads a source. Text is a URL where it has a scheme or starts with `/`, `./` or `../`, and where it is a bare
@@ -17,8 +19,10 @@ const EXPECTED =
 export function parseSource(source: unknown, base: string): EngineSource {
   if (typeof source === "string") return parseText(source.trim(), base);
   if (source instanceof URL) return fromUrl(source.href, base);
-  if (isFile(source)) return fromFiles([source]);
-  if (Array.isArray(source)) return fromFiles(source);
+  if (isFile(source)) return fromFile(source);
+  if (Array.isArray(source) && source.length > 0 && source.every(isFile)) {
+    throw unsupported("a list of files", "one File");
+  }
   if (typeof source === "object" && source !== null && "kind" in source && source.kind === "directory") {
     throw unsupported("a folder", "the folder's .gguf file");
   }
@@ -45,6 +49,7 @@ function parseText(source: string, base: string): EngineSource {
 function fromHub(parts: readonly string[], revision: string | undefined, source: string): EngineSource {
   const [owner, repo, ...file] = parts;
   if (owner === undefined || repo === undefined || file.length === 0) throw badArgument("source", EXPECTED, source);
+  refusePart(source, file.at(-1) ?? "");
   const path = [owner, repo, "resolve", revision ?? "main", ...file].map(encodeURIComponent).join("/");
   return { kind: "url", url: `${HUB}/${path}`, id: source };
 }
@@ -60,21 +65,23 @@ function fromUrl(source: string, base: string): EngineSource {
     throw badArgument("source", "an http or https URL", source);
   }
   if (!isGguf(url.pathname)) throw unsupported("a URL that does not end in .gguf", "the URL of a .gguf file");
+  refusePart(source, url.pathname);
   url.hash = "";
   return { kind: "url", url: url.href, id: url.href };
 }
 
-function fromFiles(source: readonly unknown[]): EngineSource {
-  const files = source.map((file, index) => {
-    if (isFile(file)) return file;
-    throw badArgument(`source[${index}]`, "a File", file);
-  });
-  const [first] = files;
-  if (first === undefined) throw badArgument("source", "at least one File", source);
-  const other = files.find((file) => !isGguf(file.name));
-  if (other !== undefined) throw unsupported(`the file type of ${JSON.stringify(other.name)}`, "a .gguf file");
+function fromFile(file: File): EngineSource {
+  const { name, size, lastModified } = file;
+  if (!isGguf(name)) throw unsupported(`the file type of ${JSON.stringify(name)}`, "a .gguf file");
+  refusePart(name, name);
   // Two files of one name are told apart by what else a browser tells of them.
-  return { kind: "files", files, id: `${first.name}@${first.size}-${first.lastModified}` };
+  return { kind: "files", files: [file], id: `${name}@${size}-${lastModified}` };
+}
+
+/** Refuses one file of a split set, whose path or name ends in `name`, before anything of it is read. */
+function refusePart(source: string, name: string): void {
+  const count = Number(PART.exec(name)?.[1] ?? 1);
+  if (count > 1) throw unsupported(`${JSON.stringify(source)}, one of ${count} files,`, "a model in one .gguf file");
 }
 
 function isFile(value: unknown): value is File {

@@ -4,11 +4,12 @@
  * Where a model comes from:
  *
  * - an absolute `http(s)` URL of a `.gguf` file, or a relative one (`"/models/a.gguf"`, `"./a.gguf"`);
- *   of a split set, the URL of its first file;
  * - a file on the Hugging Face hub, `"owner/repo/file.gguf"`, optionally `"owner/repo/file.gguf@revision"`;
- * - a `File` the user chose, or the `File`s of a split set.
+ * - a `.gguf` `File` the user chose.
+ *
+ * A model is one file: parts of a split set (`…-00001-of-00002.gguf`) are refused with kind `unsupported`.
  */
-export type ModelSource = string | URL | File | readonly File[];
+export type ModelSource = string | URL | File;
 
 /** Settings of `load`. */
 export interface LoadOptions {
@@ -23,8 +24,8 @@ export interface LoadOptions {
    */
   precision?: "compact" | "exact";
   /**
-   * Tokens of prompt and answer together that memory is reserved for. By default the model's own limit or less, as
-   * memory allows.
+   * Tokens of prompt and answer together that memory is reserved for. At most the model's own limit; by default the
+   * smaller of that limit and 4096.
    */
   contextLength?: number;
   /** Whether to keep the packed weights in browser storage, so that the next load needs no network. Default `true`. */
@@ -37,16 +38,13 @@ export interface LoadOptions {
 
 /** How far loading has come. */
 export interface Progress {
-  /**
-   * `download`: reading the model's files; `load`: from browser storage to the device; `compile`: building GPU
-   * pipelines.
-   */
+  /** `download`: reading the model's file; `load`: from browser storage to the device; `compile`: preparing to run. */
   phase: "download" | "load" | "compile";
-  /** The file concerned; during `compile`, the pipeline. */
+  /** The model's identity, {@link ModelInfo.id}. */
   file: string;
-  /** Bytes done of `totalBytes`; during `compile`, pipelines done. */
+  /** Bytes done of `totalBytes`. `compile` counts no bytes: it reports 0 of 1 as it begins, 1 of 1 once it is over. */
   loadedBytes: number;
-  /** Bytes in all, 0 where unknown; during `compile`, pipelines in all. */
+  /** Bytes in all, 0 where unknown; 1 during `compile`. */
   totalBytes: number;
   /** Speed over the last moments, in bytes a second. */
   bytesPerSecond: number;
@@ -87,6 +85,8 @@ export interface ModelInfo {
   };
   /** Whether the weights came from browser storage, with no request for them. */
   fromStorage: boolean;
+  /** Why the model is not in browser storage though it was to be, for people: the next load downloads it again. */
+  storageError?: string;
   /** Whether the model brings a chat template, which `chat.completions` needs. */
   chatTemplate: boolean;
 }
@@ -101,7 +101,7 @@ export interface GenerateOptions {
   topP?: number;
   /** Sample only among this many most likely tokens. Default 0: all. */
   topK?: number;
-  /** Sample only among tokens at least this share as likely as the most likely one. 0 to 1, default 0: all. */
+  /** Sample only among tokens at least this share as likely as the most likely one. 0 to below 1, default 0: all. */
   minP?: number;
   /** Divides positive and multiplies negative logits of tokens seen before. Above 0, default 1: none. */
   repetitionPenalty?: number;
@@ -123,7 +123,10 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
-/** What `Model.generate` continues, and how: text taken as it is, without the chat template, or token ids. */
+/**
+ * What `Model.generate` continues, and how: text, without the chat template but after the token that begins a text
+ * where the model wants one; or token ids exactly as they are.
+ */
 export type GenerateParams = GenerateOptions &
   ({ prompt: string; tokens?: undefined } | { tokens: ArrayLike<number>; prompt?: undefined });
 

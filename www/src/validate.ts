@@ -10,11 +10,12 @@ import type { GenerateParams, LoadOptions } from "./types.js";
 /** An object of unchecked values. */
 export type Untrusted = Readonly<Record<string, unknown>>;
 
-/** The bounds of a number, both included unless `above` replaces `min`. */
+/** The bounds of a number, both included unless `above` replaces `min` or `below` replaces `max`. */
 export interface Range {
   readonly min?: number;
   readonly above?: number;
   readonly max?: number;
+  readonly below?: number;
   readonly whole?: boolean;
 }
 
@@ -69,18 +70,25 @@ export function onlyKnown(value: Untrusted, parameter: string, known: ReadonlySe
 /** A finite number within `range`, or `undefined`. */
 export function number(value: unknown, parameter: string, range: Range): number | undefined {
   if (value === undefined) return undefined;
-  const { min, above, max, whole } = range;
+  const { min, above, max, below, whole } = range;
   const fits =
     typeof value === "number" &&
     Number.isFinite(value) &&
     (!whole || Number.isSafeInteger(value)) &&
     (min === undefined || value >= min) &&
     (above === undefined || value > above) &&
-    (max === undefined || value <= max);
+    (max === undefined || value <= max) &&
+    (below === undefined || value < below);
   if (fits) return value;
   const from = above === undefined ? (min === undefined ? "" : ` from ${min}`) : ` above ${above}`;
-  const to = max === undefined || max === Number.MAX_SAFE_INTEGER ? "" : from === "" ? ` up to ${max}` : ` to ${max}`;
-  throw badArgument(parameter, `a ${whole ? "whole " : ""}number${from}${to}`, value);
+  throw badArgument(parameter, `a ${whole ? "whole " : ""}number${from}${upTo(range, from !== "")}`, value);
+}
+
+/** The upper bound in words, after the lower one where there is one. */
+function upTo({ max, below }: Range, hasStart: boolean): string {
+  const to = hasStart ? " to" : " up to";
+  if (below !== undefined) return hasStart ? `${to} below ${below}` : ` below ${below}`;
+  return max === undefined || max === Number.MAX_SAFE_INTEGER ? "" : `${to} ${max}`;
 }
 
 /** A boolean, or `undefined`. */
@@ -178,7 +186,7 @@ export const SAMPLING: Readonly<Record<string, Range>> = {
   temperature: { min: 0 },
   topP: { above: 0, max: 1 },
   topK: { min: 0, max: MAX_U32, whole: true },
-  minP: { min: 0, max: 1 },
+  minP: { min: 0, below: 1 },
   repetitionPenalty: { above: 0 },
   frequencyPenalty: { min: -2, max: 2 },
   presencePenalty: { min: -2, max: 2 },

@@ -93,7 +93,7 @@ function loaded(): Model {
 function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
   switch (input.kind) {
     case "prompt":
-      return engine.encode(input.prompt);
+      return engine.encodePrompt(input.prompt);
     case "tokens":
       return input.tokens;
     case "messages":
