@@ -11,6 +11,9 @@ use crate::{
 /// Longest context that is planned for, in tokens. Larger values in a file are taken for damage.
 const MAX_CONTEXT: u32 = 1 << 24;
 
+/// Widest row of activations that is planned for. Larger values in a file are taken for damage.
+const MAX_WIDTH: u64 = 1 << 24;
+
 /// The numbers that define a model of the Llama family.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -180,6 +183,20 @@ impl ModelConfig {
                 .with("found", n_rot)
                 .with("limit", head_dim));
         }
+        let qkv_width = (n_heads as u64 + 2 * n_kv_heads as u64).saturating_mul(head_dim as u64);
+        let n_ffn = count("feed_forward_length")?;
+        for (what, width) in [
+            ("attention.head_count", qkv_width),
+            ("embedding_length", n_embd as u64),
+            ("feed_forward_length", n_ffn as u64),
+        ] {
+            if width > MAX_WIDTH {
+                return Err(Error::invalid("a row of activations is absurdly wide")
+                    .with("key", format!("{architecture}.{what}"))
+                    .with("found", width)
+                    .with("limit", MAX_WIDTH));
+            }
+        }
         let table = gguf.tensor("token_embd.weight").ok_or_else(|| {
             Error::invalid("tensor is missing").with("tensor", "token_embd.weight")
         })?;
@@ -201,7 +218,7 @@ impl ModelConfig {
             name: metadata.optional_str("general.name")?.map(str::to_owned),
             n_layers: count("block_count")?,
             n_embd,
-            n_ffn: count("feed_forward_length")?,
+            n_ffn,
             n_heads,
             n_kv_heads,
             head_dim,

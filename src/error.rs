@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Unsupported,
     /// A caller passed a value that cannot be used.
     InvalidArgument,
-    /// The prompt and the tokens asked for do not fit the context.
+    /// The prompt does not fit the context.
     ContextExceeded,
     /// The chat template failed or exceeded its budget.
     Template,

@@ -29,7 +29,7 @@ impl Tuning {
         if capabilities.software {
             // Threads are lanes of a CPU's vectors: exchanges cost, and memory has no coalescing.
             Self {
-                matvec_workgroup: 16,
+                matvec_workgroup: 4,
                 matvec_lanes: 1,
                 matvec_rows: 8,
                 max_chunk: 32,

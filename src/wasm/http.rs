@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -23,7 +23,10 @@ use crate::{
 const MAX_SKIP: u64 = 1 << 20;
 
 /// Failures in a row, without a byte between them, after which a read fails.
-const MAX_FAILURES: u32 = 3;
+const MAX_FAILURES: u32 = 4;
+
+/// Pause after the first failure in a row, in milliseconds; it doubles with each.
+const FIRST_PAUSE_MS: i32 = 250;
 
 /// A file at a URL.
 pub struct HttpSource {
@@ -86,21 +89,24 @@ impl HttpSource {
         let mut failures = 0;
         while filled < buffer.len() {
             let position = offset + filled as u64;
-            let before = filled;
             let result = match self.stream_at(position).await {
                 Ok(stream) => self.take_from(stream, position, &mut buffer[filled..]).await,
                 Err(error) => Err(error),
             };
             match result {
-                Ok(taken) => filled += taken,
+                Ok(taken) => {
+                    filled += taken;
+                    failures = 0;
+                }
                 Err(error) if self.signal.aborted() => {
                     return Err(Error::new(ErrorKind::Aborted, error.to_string()));
                 }
                 Err(error) => {
-                    failures = if filled > before { 1 } else { failures + 1 };
-                    if failures >= MAX_FAILURES || error.detail("status").is_some() {
+                    failures += 1;
+                    if failures == MAX_FAILURES || error.detail("status").is_some() {
                         return Err(error);
                     }
+                    pause(FIRST_PAUSE_MS << (failures - 1)).await;
                 }
             }
         }
@@ -150,6 +156,16 @@ impl Source for HttpSource {
     }
 }
 
+async fn pause(milliseconds: i32) {
+    let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
+    let timer = Promise::new(&mut |resolve, _| {
+        // Without a timer there is no pause.
+        let _ = scope.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds);
+    });
+    // It only ever resolves.
+    let _ = JsFuture::from(timer).await;
+}
+
 /// Asks for the file from `offset` on; returns the response's stream and the file's size, if told.
 async fn request(url: &str, offset: u64, signal: &AbortSignal) -> Result<(Stream, Option<u64>)> {
     let failed = |thrown: JsValue| {
@@ -163,7 +179,7 @@ async fn request(url: &str, offset: u64, signal: &AbortSignal) -> Result<(Stream
     let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
     let response =
         JsFuture::from(scope.fetch_with_str_and_init(url, &init)).await.map_err(failed)?;
-    let response: Response = cast(ErrorKind::Network, "fetch", response.into())?;
+    let response: Response = cast(ErrorKind::Network, "fetch", response)?;
     let header = |name: &str| response.headers().get(name).ok().flatten();
     let (position, len) = match response.status() {
         200 => (0, header("content-length").and_then(|value| value.parse().ok())),
@@ -207,7 +223,7 @@ async fn next_chunk(reader: &ReadableStreamDefaultReader, url: &str) -> Result<O
     let failed = |thrown: JsValue| {
         from_thrown(ErrorKind::Network, "the connection failed", &thrown).with("url", url)
     };
-    let result: JsValue = JsFuture::from(reader.read()).await.map_err(failed)?.into();
+    let result = JsFuture::from(reader.read()).await.map_err(failed)?;
     if Reflect::get(&result, &"done".into()).map_err(failed)?.is_truthy() {
         return Ok(None);
     }

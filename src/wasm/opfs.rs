@@ -359,10 +359,7 @@ fn failure(what: &str, thrown: &JsValue) -> Error {
     from_thrown(ErrorKind::Storage, &format!("cannot {what} a stored file"), thrown)
 }
 
-async fn settle<T: JsCast>(
-    what: &str,
-    future: JsFuture<impl Into<JsValue> + JsCast + 'static>,
-) -> Result<T> {
+async fn settle<T: JsCast>(what: &str, future: JsFuture<impl JsCast + 'static>) -> Result<T> {
     let value = future.await.map_err(|thrown| from_thrown(ErrorKind::Storage, what, &thrown))?;
     cast(ErrorKind::Storage, what, value.into())
 }

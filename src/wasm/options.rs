@@ -175,7 +175,7 @@ fn hints(facts: AdapterFacts) -> AdapterHints {
 
 fn whole(parameter: &'static str, number: f64) -> Result<u64> {
     const LARGEST: f64 = 9_007_199_254_740_991.0;
-    if number >= 0.0 && number <= LARGEST && number.fract() == 0.0 {
+    if (0.0..=LARGEST).contains(&number) && number.fract() == 0.0 {
         return Ok(number as u64);
     }
     Err(Error::argument("not a whole number")
