@@ -66,7 +66,8 @@ export async function runShown(command, args, { cwd = root, env = process.env } 
 
 /** The standard output of a short program, or `undefined` where it is missing or fails. */
 export function query(command, args) {
-  const { status, stdout } = spawnSync(command, args, { cwd: root, encoding: "utf8" });
+  const options = { cwd: root, encoding: "utf8", maxBuffer: Infinity };
+  const { status, stdout } = spawnSync(command, args, options);
   return status === 0 ? stdout.trim() : undefined;
 }
 
