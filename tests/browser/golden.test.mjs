@@ -21,7 +21,7 @@ const DECISIVE_GAP = 0.05;
 /** Positions and greedy steps by prompt; a software WebGPU adapter takes seconds for each. */
 const SCOPES = {
   cpu: { english: [Infinity, 64], code: [Infinity, 64], italian: [Infinity, 64] },
-  webgpu: { english: [Infinity, 24], code: [16, 8], italian: [16, 8] },
+  webgpu: { english: [Infinity, 12], code: [8, 4], italian: [8, 4] },
 };
 
 const tensors = readSafetensors(
