@@ -140,12 +140,12 @@ async fn from_source(
         }
         None => load_weights(reader.as_ref(), &plan.weights, engine.as_mut(), &mut report).await?,
     }
-    if let (Some(store), Some(folder)) = (store, folder)
-        && let Err(error) = store.finish().await
-    {
-        storage_error = Some(error);
-        // What cannot be removed now is emptied before the next use.
-        let _ = folder.remove().await;
+    if let (Some(store), Some(folder)) = (store, folder) {
+        storage_error = store.finish().await.err();
+        if storage_error.is_some() {
+            // What cannot be removed now is emptied before the next use.
+            let _ = folder.remove().await;
+        }
     }
     finish(file, &plan, engine, context_length, source, options, host).await.map(|mut loaded| {
         loaded.info.storage_error = storage_error.map(|error| error.to_string());
