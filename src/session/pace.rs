@@ -4,8 +4,12 @@
 //! one token a readback can cap the speed. More tokens a readback cost latency and, at the end, work
 //! past the stop. The batch doubles while that makes tokens clearly faster and a batch stays short.
 
-/// Longest batch that is aimed at: the delay before an abort takes effect, in milliseconds.
-const MAX_BATCH_MS: f64 = 150.0;
+/// A batch up to this long is tried at twice its size, in milliseconds. How much of it is readback, and
+/// would be shared, only the trial shows.
+const TRIED_BATCH_MS: f64 = 150.0;
+
+/// Longest batch that is kept: the delay before an abort takes effect, in milliseconds.
+const LONGEST_BATCH_MS: f64 = 300.0;
 
 /// A larger batch must be this much faster a token to be kept.
 const WORTHWHILE: f64 = 0.9;
@@ -44,7 +48,7 @@ impl Pace {
             None => (per_token, 1),
         };
         self.measured = Some((smoothed, n_batches));
-        if milliseconds > MAX_BATCH_MS && self.batch > 1 {
+        if milliseconds > LONGEST_BATCH_MS && self.batch > 1 {
             self.step_to(self.batch / 2);
             self.settled = true;
         } else if !self.settled && n_batches >= 2 {
@@ -52,12 +56,11 @@ impl Pace {
                 self.step_to(self.batch / 2);
                 self.settled = true;
             } else if self.batch * 2 <= self.max_batch
-                && smoothed * self.batch as f64 * 2.0 <= MAX_BATCH_MS
+                && smoothed * self.batch as f64 <= TRIED_BATCH_MS
             {
                 self.before = Some(smoothed);
                 self.step_to(self.batch * 2);
-            } else if smoothed * self.batch as f64 * 2.0 > MAX_BATCH_MS && self.batch == 1 {
-                // One token takes long already; a readback is small beside it.
+            } else {
                 self.settled = true;
             }
         }
