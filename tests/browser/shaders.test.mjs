@@ -6,6 +6,7 @@
  * seconds to generate code for one, as many as hold every definition of every shader.
  */
 import assert from "node:assert/strict";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { query } from "../../tools/process.mjs";
@@ -18,7 +19,11 @@ describe("every shader variant compiles in Chromium", () => {
   let isSoftware;
 
   before(async () => {
-    const lines = query("cargo", ["run", "--quiet", "--bin", "pesi", "--", "shaders"]);
+    // Built as `npm test` builds it: another selection of packages would build the dependencies anew.
+    query("cargo", ["test", "--quiet", "--workspace", "--no-run"]);
+    const metadata = query("cargo", ["metadata", "--no-deps", "--format-version", "1"]);
+    const program = path.join(JSON.parse(metadata).target_directory, "debug", "pesi");
+    const lines = query(program, ["shaders"]);
     assert.ok(lines, "`pesi shaders` lists the variants");
     variants = lines.split("\n").map((line) => JSON.parse(line));
     harness = await openHarness();
