@@ -125,16 +125,6 @@ impl GpuEngine {
         })
     }
 
-    /// The device.
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-
-    /// Number of compiled pipelines.
-    pub fn n_pipelines(&self) -> usize {
-        self.pipelines.len()
-    }
-
     /// Runs pipelines once, so that drivers compile them now. On a software adapter a tile of prefill
     /// takes longer than its compilation, so only decoding is run there.
     async fn run_all(&mut self) -> Result<()> {

@@ -104,16 +104,6 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Number of pipelines.
-    pub fn len(&self) -> usize {
-        self.pipelines.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.pipelines.is_empty()
-    }
-
     fn get(
         &mut self,
         context: &Context,
@@ -192,11 +182,6 @@ impl<'a> Recorder<'a> {
         grid: Grid,
     ) {
         self.described.push(Described { label: label.into(), variant, bindings, grid });
-    }
-
-    /// The variants of all dispatches, in order.
-    pub fn variants(&self) -> impl Iterator<Item = &Variant> {
-        self.described.iter().map(|described| &described.variant)
     }
 
     /// Makes pipelines and bind groups.
