@@ -23,6 +23,7 @@ use super::DType;
 /// | Q5_K  | `d`, `m`, 8 scales and minima, `qh[32]`, `qs[32]` × 4      | `d * s * q - m * n`  |
 /// | Q6_K  | `ql[64]` × 2, `qh[32]` × 2, `s` (i8 × 16), `d`             | `d * s * (q - 32)`   |
 /// | MXFP4 | `e` (u8), `qs[16]`                                         | `E2M1[q] * 2^(e-127)`|
+/// | U8    | `q` (u8)                                                   | `q`                  |
 ///
 /// An MXFP4 scale of 255, which is NaN to the OCP specification and which no quantizer writes, is
 /// read by the same formula, as in ggml: ±0.5 becomes ±2^127 and larger codes become infinite. Code
@@ -51,6 +52,9 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::Q5K => decode(bytes, out, q5_k),
         DType::Q6K => decode(bytes, out, q6_k),
         DType::Mxfp4 => decode(bytes, out, mxfp4),
+        DType::U8 => decode(bytes, out, |[byte]: &[u8; 1], out: &mut [f32; 1]| {
+            *out = [f32::from(*byte)];
+        }),
     }
 }
 

@@ -31,11 +31,14 @@ pub enum DType {
     Q6K,
     /// 32 floats of 4 bits (E2M1) that share a power of two (E8M0): OCP Microscaling MXFP4.
     Mxfp4,
+    /// Bytes. In safetensors files they are the parts of another encoding, whose tensors say by
+    /// name what they hold; GGUF has none.
+    U8,
 }
 
 impl DType {
     /// Every encoding, in the order of the declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -48,12 +51,13 @@ impl DType {
         Self::Q5K,
         Self::Q6K,
         Self::Mxfp4,
+        Self::U8,
     ];
 
     /// Elements in a block.
     pub const fn block_len(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::U8 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Mxfp4 => 32,
             Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
@@ -73,10 +77,11 @@ impl DType {
             Self::Q5K => 176,
             Self::Q6K => 210,
             Self::Mxfp4 => 17,
+            Self::U8 => 1,
         }
     }
 
-    /// The name that ggml's tools print.
+    /// The name that ggml's tools print, or for bytes the name in safetensors files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -91,6 +96,7 @@ impl DType {
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
             Self::Mxfp4 => "MXFP4",
+            Self::U8 => "U8",
         }
     }
 
@@ -119,6 +125,17 @@ impl DType {
             14 => Self::Q6K,
             30 => Self::Bf16,
             39 => Self::Mxfp4,
+            _ => return None,
+        })
+    }
+
+    /// The encoding that safetensors files call `name`, if it is one of these.
+    pub(super) fn from_safetensors(name: &str) -> Option<Self> {
+        Some(match name {
+            "F32" => Self::F32,
+            "F16" => Self::F16,
+            "BF16" => Self::Bf16,
+            "U8" => Self::U8,
             _ => return None,
         })
     }

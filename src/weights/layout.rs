@@ -66,7 +66,7 @@ impl Layout {
             (DType::F16, Precision::Exact) => Self::F16,
             (DType::Bf16, Precision::Exact) => Self::Bf16,
             (DType::F32, Precision::Exact) => Self::F32,
-            (DType::Mxfp4, _) => {
+            (DType::Mxfp4 | DType::U8, _) => {
                 return Err(Error::unsupported("matrix of this type outside of experts")
                     .with("found", dtype.name()));
             }

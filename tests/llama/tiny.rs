@@ -91,7 +91,7 @@ pub fn blocks(dtype: DType, n_elements: usize, size: f32, random: &mut Random) -
         DType::Q8_0 => (&[0], 128.0),
         DType::Q4K | DType::Q5K => (&[0, 2], 1000.0),
         DType::Q6K => (&[208], 4000.0),
-        DType::F32 | DType::F16 | DType::Bf16 | DType::Mxfp4 => (&[], 1.0),
+        DType::F32 | DType::F16 | DType::Bf16 | DType::Mxfp4 | DType::U8 => (&[], 1.0),
     };
     for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
         for &place in places {
@@ -124,6 +124,7 @@ fn type_number(dtype: DType) -> u32 {
         DType::Q6K => 14,
         DType::Bf16 => 30,
         DType::Mxfp4 => 39,
+        DType::U8 => unreachable!("GGUF has no tensors of bytes"),
     }
 }
 
