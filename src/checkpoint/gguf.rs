@@ -9,7 +9,8 @@ use std::ops::Range;
 use super::{
     DType, Metadata, TensorInfo,
     dtype::other_ggml_name,
-    reader::{Read, Reader, Stop},
+    reader::{Parsed, Read, Reader, parse_prefix},
+    table,
 };
 use crate::{Error, Result};
 
@@ -43,20 +44,6 @@ pub struct Gguf {
     by_name: Vec<u32>,
 }
 
-/// How far [`Gguf::parse`] came.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parsed {
-    /// The header was complete.
-    Complete(Gguf),
-    /// The header continues after the bytes that were given.
-    NeedMore {
-        /// How many bytes of the file to give next time, from its start: more than were given and
-        /// no more than the file has. At least twice as many as were given unless the file is
-        /// shorter, so that parsing again from the start costs no more than parsing once.
-        at_least: u64,
-    },
-}
-
 impl Gguf {
     /// Parses the header of a file of `file_len` bytes from `prefix`, the first of them.
     ///
@@ -70,28 +57,13 @@ impl Gguf {
     /// files, unknown tensor encodings and headers of more than 64 MiB. The details name the `key`
     /// or `tensor`, the `offset` and the numbers in conflict.
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `prefix` is longer than the file.
-    pub fn parse(prefix: &[u8], file_len: u64) -> Result<Parsed> {
-        let given = prefix.len() as u64;
-        if given > file_len {
-            return Err(Error::argument("more bytes were given than the file has")
-                .with("found", given)
-                .with("limit", file_len));
-        }
-        match parse(&mut Reader::new(prefix, file_len), file_len) {
-            Ok(gguf) => Ok(Parsed::Complete(gguf)),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::NeedMore(end)) => {
-                let at_least = end.max(given.saturating_mul(2)).min(file_len);
-                Ok(Parsed::NeedMore { at_least })
-            }
-        }
+    pub fn parse(prefix: &[u8], file_len: u64) -> Result<Parsed<Self>> {
+        parse_prefix(prefix, file_len, |reader| parse(reader, file_len))
     }
 
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        let name_at = |index: &u32| self.tensors[*index as usize].name.as_str();
-        let found = self.by_name.binary_search_by(|index| name_at(index).cmp(name)).ok()?;
-        Some(&self.tensors[self.by_name[found] as usize])
+        table::find(&self.tensors, &self.by_name, name)
     }
 }
 
@@ -121,8 +93,8 @@ fn parse(reader: &mut Reader<'_>, file_len: u64) -> Read<Gguf> {
         locate(tensor, alignment, &data).map_err(|error| error.with("tensor", &*tensor.name))?;
     }
     tensors.sort_unstable_by_key(|tensor| tensor.offset);
-    check_overlaps(&tensors)?;
-    let by_name = index_names(&tensors)?;
+    table::check_overlaps(&tensors)?;
+    let by_name = table::index_names(&tensors)?;
     Ok(Gguf { version, metadata, tensors, header_len: data.start, by_name })
 }
 
@@ -184,27 +156,8 @@ fn read_tensor(reader: &mut Reader<'_>, name: &str) -> Read<TensorInfo> {
             .with("type", type_number)
             .with("found", other_ggml_name(type_number))
     })?;
-    let n_bytes = size_of_shape(&shape, dtype)?;
+    let n_bytes = table::size_of_shape(&shape, dtype)?;
     Ok(TensorInfo { name: name.to_owned(), shape, dtype, offset, n_bytes })
-}
-
-/// The size in bytes of a tensor of `shape`, outermost first.
-fn size_of_shape(shape: &[u64], dtype: DType) -> Result<u64> {
-    let described = |message| Error::invalid(message).with("shape", format!("{shape:?}"));
-    if shape.contains(&0) {
-        return Err(described("a tensor has a dimension of zero"));
-    }
-    let columns = shape.last().copied().unwrap_or(1);
-    if !columns.is_multiple_of(dtype.block_len() as u64) {
-        return Err(described("the rows of a tensor are not whole blocks")
-            .with("found", columns)
-            .with("block_len", dtype.block_len())
-            .with("type", dtype.name()));
-    }
-    let n_elements = shape.iter().try_fold(1, |product: u64, extent| product.checked_mul(*extent));
-    n_elements
-        .and_then(|n_elements| dtype.bytes_for(n_elements))
-        .ok_or_else(|| described("the size of a tensor does not fit 64 bits"))
 }
 
 /// Makes the offset of a tensor count from the start of the file, whose bytes `data` are the data
@@ -225,35 +178,4 @@ fn locate(tensor: &mut TensorInfo, alignment: u64, data: &Range<u64>) -> Result<
     }
     tensor.offset += data.start;
     Ok(())
-}
-
-/// Checks tensors that are sorted by offset.
-fn check_overlaps(tensors: &[TensorInfo]) -> Result<()> {
-    for pair in tensors.windows(2) {
-        let end = pair[0].offset + pair[0].n_bytes;
-        if end > pair[1].offset {
-            return Err(Error::invalid("two tensors overlap")
-                .with("tensor", &*pair[0].name)
-                .with("end", end)
-                .with("other", &*pair[1].name)
-                .with("offset", pair[1].offset));
-        }
-    }
-    Ok(())
-}
-
-/// The indices of `tensors` in the order of their names, which must differ.
-fn index_names(tensors: &[TensorInfo]) -> Result<Vec<u32>> {
-    let name = |index: &u32| tensors[*index as usize].name.as_str();
-    let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
-    by_name.sort_unstable_by(|left, right| name(left).cmp(name(right)));
-    for pair in by_name.windows(2) {
-        if name(&pair[0]) == name(&pair[1]) {
-            return Err(Error::invalid("two tensors have the same name")
-                .with("tensor", name(&pair[0]))
-                .with("first", tensors[pair[0] as usize].offset)
-                .with("second", tensors[pair[1] as usize].offset));
-        }
-    }
-    Ok(by_name)
 }

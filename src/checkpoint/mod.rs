@@ -1,7 +1,8 @@
 //! Finds named tensors in model files.
 //!
-//! In: the first bytes of a file and the file's size. Out: a table of [`TensorInfo`] and the
-//! file's [`Metadata`], or a typed error. [`dequantize()`] turns the bytes of a tensor into `f32`.
+//! In: the first bytes of a file and the file's size. Out: a table of [`TensorInfo`] and, of a GGUF
+//! file, its [`Metadata`], or a typed error. [`dequantize()`] turns the bytes of a tensor into
+//! `f32`.
 //!
 //! Nothing here reads or writes a file. Files come from strangers, so every count, length and
 //! offset is checked before use against the bytes that are there and the size of the file:
@@ -10,22 +11,31 @@
 pub mod dequantize;
 pub mod dtype;
 pub mod gguf;
+pub mod index;
+mod json;
 pub mod metadata;
+pub mod mxfp4;
 mod reader;
+pub mod safetensors;
+mod table;
 mod value;
 
 pub use dequantize::dequantize;
 pub use dtype::DType;
-pub use gguf::{Gguf, Parsed};
+pub use gguf::Gguf;
+pub use index::ShardIndex;
 pub use metadata::{Array, Metadata, Strings, Value};
+pub use reader::Parsed;
+pub use safetensors::Safetensors;
 
 /// One tensor of a model file: what it is called, how it is laid out and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The name, unique within the file.
     pub name: String,
-    /// Row-major extents, outermost first, each at least 1: `[rows, columns]` for a matrix.
-    /// The last one is contiguous in the file and a whole number of `dtype` blocks.
+    /// Row-major extents, outermost first, each at least 1: `[rows, columns]` for a matrix. The
+    /// last one is contiguous in the file and a whole number of `dtype` blocks. A safetensors
+    /// file may have a single number, which has no extents.
     pub shape: Vec<u64>,
     /// How the elements are encoded.
     pub dtype: DType,

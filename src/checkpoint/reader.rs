@@ -1,6 +1,6 @@
 //! A cursor over the first bytes of a file that knows how long the whole file is.
 
-use crate::{Error, error::Detail};
+use crate::{Error, Result, error::Detail};
 
 /// The largest header that is read, in bytes. The largest published ones, whose vocabularies have
 /// some 260,000 entries, take about 16 MiB.
@@ -8,6 +8,42 @@ pub(super) const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// The longest name of a key or a tensor, in bytes: what the format allows for keys.
 pub(super) const MAX_NAME_BYTES: u64 = (1 << 16) - 1;
+
+/// How far a parser came with the first bytes of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parsed<T> {
+    /// The header was complete.
+    Complete(T),
+    /// The header continues after the bytes that were given.
+    NeedMore {
+        /// How many bytes of the file to give next time, from its start: more than were given and
+        /// no more than the file has. At least twice as many as were given unless the file is
+        /// shorter, so that parsing again from the start costs no more than parsing once.
+        at_least: u64,
+    },
+}
+
+/// Parses `prefix`, the first bytes of a file of `file_len` bytes.
+pub(super) fn parse_prefix<T>(
+    prefix: &[u8],
+    file_len: u64,
+    parse: impl FnOnce(&mut Reader<'_>) -> Read<T>,
+) -> Result<Parsed<T>> {
+    let given = prefix.len() as u64;
+    if given > file_len {
+        return Err(Error::argument("more bytes were given than the file has")
+            .with("found", given)
+            .with("limit", file_len));
+    }
+    match parse(&mut Reader::new(prefix, file_len)) {
+        Ok(header) => Ok(Parsed::Complete(header)),
+        Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::NeedMore(end)) => {
+            let at_least = end.max(given.saturating_mul(2)).min(file_len);
+            Ok(Parsed::NeedMore { at_least })
+        }
+    }
+}
 
 /// Why reading stopped early.
 #[derive(Debug)]
@@ -35,7 +71,7 @@ impl From<Error> for Stop {
 }
 
 /// What reading returns.
-pub(super) type Read<T> = Result<T, Stop>;
+pub(super) type Read<T> = std::result::Result<T, Stop>;
 
 /// Reads little-endian values from `prefix`, the first bytes of a file of `file_len` bytes.
 #[derive(Clone)]
@@ -47,7 +83,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(prefix: &'a [u8], file_len: u64) -> Self {
+    fn new(prefix: &'a [u8], file_len: u64) -> Self {
         Self { prefix, position: 0, file_len }
     }
 

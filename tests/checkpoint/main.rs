@@ -2,9 +2,14 @@
 
 mod allocation;
 mod blocks;
+mod gpt_oss;
 mod hostile;
 mod memory;
 mod mutations;
+mod safetensors_hostile;
+mod safetensors_mutations;
+mod safetensors_writer;
+mod shard_index;
 mod smollm2;
 mod writer;
 

@@ -15,7 +15,7 @@ use crate::{
 
 /// Parses and checks the bound that [`Gguf::parse`] documents.
 #[track_caller]
-pub fn parse_within_bound(prefix: &[u8], file_len: u64) -> Result<Parsed, Error> {
+pub fn parse_within_bound(prefix: &[u8], file_len: u64) -> Result<Parsed<Gguf>, Error> {
     let (peak, parsed) = peak_during(|| Gguf::parse(prefix, file_len));
     let bound = 5 * prefix.len() + 4096;
     assert!(peak <= bound, "{peak} bytes in use for {} bytes of file", prefix.len());
