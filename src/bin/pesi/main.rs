@@ -1,8 +1,9 @@
-//! The command-line program: runs, measures and inspects models natively.
+//! The command-line program: runs, measures, inspects and makes up models natively.
 
 mod bench;
 mod commands;
 mod open;
+mod synth;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -27,6 +28,8 @@ enum Command {
     Bench(BenchArgs),
     /// Show what a model file holds.
     Inspect(InspectArgs),
+    /// Write a model of published shapes with random weights.
+    Synth(synth::SynthArgs),
     /// Print every shader variant as a browser gets it, as JSON lines.
     Shaders,
 }
@@ -153,6 +156,7 @@ fn main() -> ExitCode {
             Command::Logits(args) => commands::logits(args).await,
             Command::Bench(args) => bench::bench(args).await,
             Command::Inspect(args) => commands::inspect(args).await,
+            Command::Synth(args) => synth::synth(&args),
             Command::Shaders => commands::shaders(),
         }
     });
