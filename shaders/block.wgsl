@@ -1,7 +1,7 @@
 // Blocks of 32 columns of a packed matrix: the device form of weights::Layout.
 //
 // `quants` and `scales` are declared by the importing shader, [n_rows, row words] each. One of
-// LAYOUT_U4, LAYOUT_I8, LAYOUT_I8_GROUP16, LAYOUT_I8_AFFINE, LAYOUT_F16, LAYOUT_BF16, LAYOUT_F32 is
+// LAYOUT_U4, LAYOUT_FP4, LAYOUT_I8, LAYOUT_I8_GROUP16, LAYOUT_I8_AFFINE, LAYOUT_F16, LAYOUT_BF16, LAYOUT_F32 is
 // defined.
 //
 // Codes are taken from four words at once, so that a vector of codes has its elements four columns
@@ -58,6 +58,40 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
     let q = quants[row * n_blocks + block];
     return Block(nibbles(q, 0u), nibbles(q, 8u), nibbles(q, 16u), nibbles(q, 24u),
         nibbles(q, 4u), nibbles(q, 12u), nibbles(q, 20u), nibbles(q, 28u));
+}
+#endif
+
+#ifdef LAYOUT_FP4
+// Twice the values of four E2M1 codes, `shift` bits up: 0, 1, 2, 3, 4, 6, 8, 12, negated by bit 3. They
+// lie on a convex line of three slopes.
+fn doubled_e2m1(words: vec4<u32>, shift: u32) -> vec4<f32> {
+    let codes = words >> vec4<u32>(shift);
+    let step = vec4<f32>(codes & vec4<u32>(7u));
+    let magnitude = max(step, max(2.0 * step - 4.0, 4.0 * step - 16.0));
+    let sign = (codes & vec4<u32>(8u)) << vec4<u32>(28u);
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitude) | sign);
+}
+
+fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
+    let q = quants[row * n_blocks + block];
+    return Block(doubled_e2m1(q, 0u), doubled_e2m1(q, 8u), doubled_e2m1(q, 16u), doubled_e2m1(q, 24u),
+        doubled_e2m1(q, 4u), doubled_e2m1(q, 12u), doubled_e2m1(q, 20u), doubled_e2m1(q, 28u));
+}
+
+// Half the scale, to go with doubled codes: 2^(s − 128). Below the normal numbers it is zero.
+fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
+    let word = scales[row * ((n_blocks + 3u) / 4u) + block / 4u];
+    let exponent = (word >> (block % 4u * 8u)) & 255u;
+    return bitcast<f32>((max(exponent, 1u) - 1u) << 23u);
+}
+
+fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
+    let codes = block_codes(row, block, n_blocks);
+    return transposed(block_scale(codes, load_scale(row, block, n_blocks), 0.0));
+}
+
+fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
+    return load_scale(row, block, n_blocks) * block_dot(block_codes(row, block, n_blocks), x);
 }
 #endif
 

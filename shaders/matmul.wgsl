@@ -3,8 +3,8 @@
 // Grid: (tiles of 64 rows, tiles of 32 tokens). A workgroup of 64 threads decodes one block of 32
 // columns of 64 rows at a time into workgroup memory and multiplies it with 32 tokens; each thread
 // keeps 8 rows by 4 tokens. With SWIGLU a tile is 32 gates and their 32 ups, so that a thread holds
-// both of a pair. With HALF_TILE (shader-f16, for codes whose products with f16 scales fit f16) decoded
-// weights are kept in f16; sums are f32 always.
+// both of a pair. With HALF_TILE (shader-f16, for weights that are f16) they are kept so; sums are
+// f32 always.
 // Limits: columns are a multiple of 32.
 
 #import "state.wgsl"

@@ -1,5 +1,7 @@
 //! What a device does for a session: run chunks of tokens and draw tokens.
 
+use std::ops::Range;
+
 #[cfg(feature = "gpu")]
 use crate::gpu::{
     GpuEngine,
@@ -8,10 +10,10 @@ use crate::gpu::{
 use crate::{
     cpu::{self, CpuDevice},
     error::Result,
-    ops::Plan,
+    ops::{CacheShape, Plan},
     sampler::{Sampled, SamplingParams},
     source::LocalFuture,
-    weights::Sink,
+    weights::{Section, Sink, WeightId},
 };
 
 /// Bytes that a device holds for a model.
@@ -78,6 +80,9 @@ pub trait Engine: Sink {
     /// Most tokens that one [`decode`](Self::decode) draws.
     fn max_batch(&self) -> usize;
 
+    /// The key/value caches of the plan.
+    fn caches(&self) -> &[CacheShape];
+
     /// What computes, for people.
     fn device_name(&self) -> String;
 
@@ -96,6 +101,17 @@ pub trait Engine: Sink {
     /// # Errors
     /// `device_lost`, `out_of_memory` or `gpu`.
     fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>>;
+
+    /// As [`extend`](Self::extend), and gives the residual stream after the embedding and after each
+    /// layer, [n_layers + 1, n_tokens, width].
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn hidden_states<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+    ) -> LocalFuture<'a, Result<Vec<f32>>>;
 
     /// Logits of every token of the last chunk, [n_tokens, n_vocab], in a chunk of at most
     /// [`max_evaluation`](Self::max_evaluation).
@@ -142,15 +158,15 @@ impl CpuEngine {
 }
 
 impl Sink for CpuEngine {
-    fn write_rows(
+    fn write(
         &mut self,
-        id: crate::weights::WeightId,
+        id: WeightId,
         segment: usize,
-        rows: std::ops::Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        section: Section,
+        rows: Range<usize>,
+        bytes: &[u8],
     ) -> Result<()> {
-        self.device.write_rows(id, segment, rows, quants, scales)
+        self.device.write(id, segment, section, rows, bytes)
     }
 }
 
@@ -165,6 +181,10 @@ impl Engine for CpuEngine {
 
     fn max_batch(&self) -> usize {
         1
+    }
+
+    fn caches(&self) -> &[CacheShape] {
+        self.device.caches()
     }
 
     fn device_name(&self) -> String {
@@ -186,6 +206,19 @@ impl Engine for CpuEngine {
             self.pending = None;
             self.next_position = position + tokens.len();
             Ok(())
+        })
+    }
+
+    fn hidden_states<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+    ) -> LocalFuture<'a, Result<Vec<f32>>> {
+        Box::pin(async move {
+            let states = self.device.hidden_states(tokens, position);
+            self.pending = None;
+            self.next_position = position + tokens.len();
+            Ok(states)
         })
     }
 

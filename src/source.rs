@@ -1,6 +1,6 @@
 //! Bytes by range, from wherever they are. Sources know no format.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, rc::Rc};
 
 use crate::error::Result;
 
@@ -26,20 +26,33 @@ pub trait Source {
     /// `network` or `storage` when the bytes cannot be had; `invalid_model` when the source ends
     /// before the buffer is full.
     fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>>;
+
+    /// Lets go of what is held between reads, such as a connection: the next read may be far off.
+    fn rest(&self) {}
+}
+
+/// A place with files, of which some make a model.
+pub trait Folder {
+    /// The file called `name`, if there is one.
+    ///
+    /// # Errors
+    /// `network` or `storage` when that cannot be told.
+    fn open<'a>(&'a self, name: &'a str) -> LocalFuture<'a, Result<Option<Rc<dyn Source>>>>;
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use file::FileSource;
+pub use file::{FileSource, LocalFolder};
 
 #[cfg(not(target_arch = "wasm32"))]
 mod file {
     use std::{
         fs::File,
         io::{self, Read, Seek, SeekFrom},
-        path::Path,
+        path::{Path, PathBuf},
+        rc::Rc,
     };
 
-    use super::{LocalFuture, Source};
+    use super::{Folder, LocalFuture, Source};
     use crate::error::{Error, ErrorKind, Result};
 
     /// A local file.
@@ -86,6 +99,21 @@ mod file {
                             .with("needed", buffer.len())
                     },
                 )
+            })
+        }
+    }
+
+    /// A folder on disk.
+    pub struct LocalFolder(pub PathBuf);
+
+    impl Folder for LocalFolder {
+        fn open<'a>(&'a self, name: &'a str) -> LocalFuture<'a, Result<Option<Rc<dyn Source>>>> {
+            Box::pin(async move {
+                let path = self.0.join(name);
+                if !path.exists() {
+                    return Ok(None);
+                }
+                Ok(Some(Rc::new(FileSource::open(&path)?) as Rc<dyn Source>))
             })
         }
     }

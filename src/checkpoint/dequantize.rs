@@ -252,10 +252,15 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 /// As those lie on a convex line of three slopes, they are a maximum rather than a table look-up,
 /// which would not become SIMD.
 #[inline(always)]
-fn doubled_e2m1(code: u8) -> i8 {
+pub(crate) fn doubled_e2m1(code: u8) -> i8 {
     let step = (code & 7) as i8;
     let magnitude = step.max(2 * step - 4).max(4 * step - 16);
     if code & 8 == 0 { magnitude } else { -magnitude }
+}
+
+/// The number that an E2M1 code and an E8M0 scale make.
+pub(crate) fn mxfp4_number(code: u8, scale: u8) -> f32 {
+    half_of_e8m0(scale) * f32::from(doubled_e2m1(code))
 }
 
 fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
@@ -270,7 +275,7 @@ fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
 /// `2^(e - 128)`: half the value of an E8M0 scale, to go with [`doubled_e2m1`]. The two smallest
 /// are subnormal and have no exponent to set.
 #[inline(always)]
-fn half_of_e8m0(e: u8) -> f32 {
+pub(crate) fn half_of_e8m0(e: u8) -> f32 {
     let e = u32::from(e);
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
 }

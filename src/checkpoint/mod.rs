@@ -18,6 +18,7 @@ pub mod mxfp4;
 mod reader;
 pub mod safetensors;
 mod table;
+mod tensors;
 mod value;
 
 pub use dequantize::dequantize;
@@ -27,6 +28,7 @@ pub use index::ShardIndex;
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use reader::Parsed;
 pub use safetensors::Safetensors;
+pub use tensors::TensorTable;
 
 /// One tensor of a model file: what it is called, how it is laid out and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! Causal attention over a cache: twin of `shaders/attention.wgsl`.
 
 use super::linear::dot_f32;
-use crate::ops::Heads;
+use crate::ops::{CacheShape, Heads};
 
 /// Keys and values of one layer in f32, position after position.
 pub struct Cache {
-    pub heads: Heads,
+    pub shape: CacheShape,
+    /// Positions that must be kept.
+    capacity: usize,
+    /// The first position that is held.
+    start: usize,
     /// [n_positions, kv_width].
     keys: Vec<f32>,
     /// [n_positions, kv_width].
@@ -13,8 +17,9 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub fn new(heads: Heads) -> Self {
-        Self { heads, keys: Vec::new(), values: Vec::new() }
+    pub fn new(shape: CacheShape, context_length: usize) -> Self {
+        let capacity = shape.capacity(context_length);
+        Self { shape, capacity, start: 0, keys: Vec::new(), values: Vec::new() }
     }
 
     /// Memory in use.
@@ -22,20 +27,39 @@ impl Cache {
         (self.keys.capacity() + self.values.capacity()) * 4
     }
 
-    /// Forgets positions from `position` on.
+    /// Forgets positions from `position` on, which is held or follows what is.
     pub fn truncate(&mut self, position: usize) {
-        self.keys.truncate(position * self.heads.kv_width());
-        self.values.truncate(position * self.heads.kv_width());
+        if position < self.start {
+            self.start = position;
+        }
+        let len = (position - self.start) * self.shape.heads.kv_width();
+        self.keys.truncate(len);
+        self.values.truncate(len);
     }
 
-    /// Appends the next position.
+    /// Appends the next position. Positions beyond the capacity go by halves, so that moving the rest
+    /// costs little.
     pub fn push(&mut self, keys: &[f32], values: &[f32]) {
+        let kv_width = self.shape.heads.kv_width();
+        let n_positions = self.keys.len() / kv_width;
+        if self.shape.window.is_some() && n_positions >= 2 * self.capacity {
+            let gone = n_positions - self.capacity;
+            self.keys.drain(..gone * kv_width);
+            self.values.drain(..gone * kv_width);
+            self.start += gone;
+        }
         self.keys.extend_from_slice(keys);
         self.values.extend_from_slice(values);
     }
+
+    /// Where the vector of `position` stands for the key/value head that begins at `column`.
+    fn at(&self, position: usize, column: usize) -> usize {
+        (position - self.start) * self.shape.heads.kv_width() + column
+    }
 }
 
-/// `softmax(q·K · scale)·V` for each query head of each token, over positions up to the token's own.
+/// `softmax(q·K · scale)·V` for each query head of each token, over the positions that the token sees.
+/// With `sinks`, [n_heads], the softmax has one score more, whose weight is dropped.
 ///
 /// `qkv` is [n_tokens, qkv_width], its first row at `position`; `out` is [n_tokens, q_width].
 pub fn attention(
@@ -43,30 +67,30 @@ pub fn attention(
     cache: &Cache,
     position: usize,
     scale: f32,
+    sinks: Option<&[f32]>,
     scores: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let Heads { n_heads, n_kv_heads, head_dim } = cache.heads;
-    let kv_width = cache.heads.kv_width();
-    let rows = qkv.chunks_exact(cache.heads.qkv_width());
+    let Heads { n_heads, n_kv_heads, head_dim } = cache.shape.heads;
+    let rows = qkv.chunks_exact(cache.shape.heads.qkv_width());
     for (t, (row, out)) in rows.zip(out.chunks_exact_mut(n_heads * head_dim)).enumerate() {
-        let n_keys = position + t + 1;
+        let seen = cache.shape.first_seen(position + t)..position + t + 1;
         let queries = row.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
         for (head, (query, out)) in queries.enumerate() {
             let column = head / (n_heads / n_kv_heads) * head_dim;
-            let at = |cache: &[f32], position: usize| position * kv_width + column..cache.len();
             scores.clear();
-            scores.extend((0..n_keys).map(|position| {
-                let key = &cache.keys[at(&cache.keys, position)][..head_dim];
+            scores.extend(seen.clone().map(|position| {
+                let key = &cache.keys[cache.at(position, column)..][..head_dim];
                 dot_f32(query, key) * scale
             }));
-            let largest = scores.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-            let mut sum = 0.0;
+            let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
+            let largest = scores.iter().fold(sink, |a, &b| a.max(b));
+            let mut sum = (sink - largest).exp();
             out.fill(0.0);
-            for (position, score) in scores.iter().enumerate() {
+            for (position, score) in seen.clone().zip(&*scores) {
                 let weight = (score - largest).exp();
                 sum += weight;
-                let value = &cache.values[at(&cache.values, position)][..head_dim];
+                let value = &cache.values[cache.at(position, column)..][..head_dim];
                 for (out, value) in out.iter_mut().zip(value) {
                     *out += weight * value;
                 }

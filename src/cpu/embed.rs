@@ -1,7 +1,10 @@
 //! Rows of the embedding table: twin of `shaders/embed.wgsl`.
 
 use super::weights::CpuWeight;
-use crate::weights::{BLOCK, Layout};
+use crate::{
+    checkpoint::dequantize::mxfp4_number,
+    weights::{BLOCK, Layout},
+};
 use half::{bf16, f16};
 
 /// Decodes row `tokens[t]` of `table` into row `t` of `out`, [n_tokens, n_cols].
@@ -15,15 +18,15 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], out: &mut [f32]) {
             .expect("tokens are below n_vocab");
         let row = token - segment.rows.start;
         let quants = &segment.quants[row * segment.quants_row_bytes..][..segment.quants_row_bytes];
-        let scales = &segment.scales[row * segment.n_groups..][..segment.n_groups];
+        let scales = segment.row_scales(row);
         for (i, x) in out.iter_mut().enumerate() {
             let (block, j) = (i / BLOCK, i % BLOCK);
             let min = || segment.mins[row * segment.n_groups + block];
+            let nibble = || quants[block * 16 + j % 16] >> (j / 16 * 4) & 15;
             *x = match segment.layout {
-                Layout::U4 => {
-                    let byte = quants[block * 16 + j % 16];
-                    let code = if j < 16 { byte & 15 } else { byte >> 4 };
-                    scales[block] * f32::from(code) + min()
+                Layout::U4 => scales[block] * f32::from(nibble()) + min(),
+                Layout::Fp4 => {
+                    mxfp4_number(nibble(), segment.exponents[row * segment.n_groups + block])
                 }
                 Layout::I8 => scales[block] * f32::from(quants[i] as i8),
                 Layout::I8Group16 => scales[i / 16] * f32::from(quants[i] as i8),

@@ -5,11 +5,14 @@
 //! and their pairwise sums are one SIMD instruction. A block of 32 products of 16 and 8 bits stays
 //! below 2²⁸, far from overflow.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use wide::{f32x4, i16x8, i32x4, u16x8};
 
 use super::weights::{CpuSegment, CpuWeight};
 use crate::{
+    checkpoint::dequantize::half_of_e8m0,
     ops::Then,
     weights::{BLOCK, Layout},
 };
@@ -34,16 +37,12 @@ pub struct Operands<'a> {
 /// Memory kept between products.
 #[derive(Default)]
 pub struct Scratch {
-    /// Normalised input, [n_tokens, n_in].
-    normed: Vec<f32>,
-    /// Rounded input: for each block of 32, its even and odd elements, first half, then second.
-    codes: Vec<[i16x8; 4]>,
-    /// Scale of each block.
-    scales: Vec<f32>,
-    /// Sum of each block's rounded elements, scaled.
-    sums: Vec<f32>,
+    /// The input of the product under way.
+    input: Input,
     /// A decoded row of a dense matrix.
     row: Vec<f32>,
+    /// Indices of all input rows.
+    all: Vec<usize>,
     /// Product before the gated unit, [n_tokens, n_out].
     product: Vec<f32>,
 }
@@ -51,57 +50,26 @@ pub struct Scratch {
 /// Computes [`Linear`](crate::ops::Linear) into `out`.
 pub fn linear(operands: Operands<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     let Operands { weight, bias, norm, x, then } = operands;
-    let (n_in, n_out) = (weight.n_cols, weight.n_rows);
-    let n_tokens = x.len() / n_in;
-    let x = match norm {
-        Some((gain, eps)) => {
-            scratch.normed.clear();
-            for row in x.chunks_exact(n_in) {
-                let mean_square = dot_f32(row, row) / n_in as f32;
-                let factor = 1.0 / (mean_square + eps).sqrt();
-                scratch.normed.extend(row.iter().zip(gain).map(|(x, gain)| x * factor * gain));
-            }
-            scratch.normed.as_slice()
-        }
-        None => x,
-    };
-    let is_dense = |segment: &CpuSegment| segment.n_groups == 0;
-    if !weight.segments.iter().all(is_dense) {
-        round_blocks(x, &mut scratch.codes, &mut scratch.scales, &mut scratch.sums);
-    }
-    let n_blocks = n_in / BLOCK;
-    let blocks = Blocks { codes: &scratch.codes, scales: &scratch.scales, sums: &scratch.sums };
+    let n_out = weight.n_rows;
+    let Scratch { input, row, all, product } = scratch;
+    let n_tokens = input.take(x, norm, weight);
+    all.clear();
+    all.extend(0..n_tokens);
 
-    scratch.product.resize(if then == Then::SwiGlu { n_tokens * n_out } else { 0 }, 0.0);
-    let target = if then == Then::SwiGlu { &mut scratch.product } else { &mut *out };
+    product.resize(if then == Then::SwiGlu { n_tokens * n_out } else { 0 }, 0.0);
+    let target = if then == Then::SwiGlu { &mut *product } else { &mut *out };
     let mut put = |token: usize, row: usize, y: f32| {
         let y = y + bias.map_or(0.0, |bias| bias[row]);
         let target = &mut target[token * n_out + row];
         *target = if then == Then::Add { *target + y } else { y };
     };
     for segment in &weight.segments {
-        for (row, row_idx) in segment.rows.clone().enumerate() {
-            if is_dense(segment) {
-                decode_dense(segment, row, &mut scratch.row);
-                for (token, x) in x.chunks_exact(n_in).enumerate() {
-                    put(token, row_idx, dot_f32(&scratch.row, x));
-                }
-                continue;
-            }
-            let mut token = 0;
-            while token + TILE <= n_tokens {
-                let y = segment.dot::<TILE>(row, &blocks.from(token * n_blocks));
-                (0..TILE).for_each(|i| put(token + i, row_idx, y[i]));
-                token += TILE;
-            }
-            for token in token..n_tokens {
-                let [y] = segment.dot::<1>(row, &blocks.from(token * n_blocks));
-                put(token, row_idx, y);
-            }
-        }
+        input.multiply(segment, 0..segment.rows.len(), all, row, |token, row, y| {
+            put(token, segment.rows.start + row, y);
+        });
     }
     if then == Then::SwiGlu {
-        let rows = scratch.product.chunks_exact(n_out);
+        let rows = product.chunks_exact(n_out);
         for (out, row) in out.chunks_exact_mut(n_out / 2).zip(rows) {
             let (gate, up) = row.split_at(n_out / 2);
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
@@ -111,19 +79,70 @@ pub fn linear(operands: Operands<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     }
 }
 
-/// Rounded input from some block on.
-struct Blocks<'a> {
-    codes: &'a [[i16x8; 4]],
-    scales: &'a [f32],
-    sums: &'a [f32],
+/// Input rows, normalised and rounded.
+#[derive(Default)]
+pub struct Input {
+    n_in: usize,
+    /// The rows as they are multiplied with dense matrices, [n_rows, n_in].
+    x: Vec<f32>,
+    /// Rounded rows: for each block of 32, its even and odd elements, first half, then second.
+    codes: Vec<[i16x8; 4]>,
+    /// Scale of each block.
+    scales: Vec<f32>,
+    /// Sum of each block's rounded elements, scaled.
+    sums: Vec<f32>,
 }
 
-impl Blocks<'_> {
-    fn from(&self, block: usize) -> Blocks<'_> {
-        Blocks {
-            codes: &self.codes[block..],
-            scales: &self.scales[block..],
-            sums: &self.sums[block..],
+impl Input {
+    /// Takes the rows of `x` for products with `weight`; returns how many there are.
+    pub fn take(&mut self, x: &[f32], norm: Option<(&[f32], f32)>, weight: &CpuWeight) -> usize {
+        let n_in = weight.n_cols;
+        self.n_in = n_in;
+        self.x.clear();
+        match norm {
+            Some((gain, eps)) => {
+                for row in x.chunks_exact(n_in) {
+                    let mean_square = dot_f32(row, row) / n_in as f32;
+                    let factor = 1.0 / (mean_square + eps).sqrt();
+                    self.x.extend(row.iter().zip(gain).map(|(x, gain)| x * factor * gain));
+                }
+            }
+            None => self.x.extend_from_slice(x),
+        }
+        if !weight.segments.iter().all(CpuSegment::is_dense) {
+            round_blocks(&self.x, &mut self.codes, &mut self.scales, &mut self.sums);
+        }
+        x.len() / n_in
+    }
+
+    /// Products of rows `rows` of `segment` with the input rows `inputs`; `put` takes the place in
+    /// `inputs`, the row, and the product. `scratch` holds a decoded row.
+    #[inline(always)]
+    pub fn multiply(
+        &self,
+        segment: &CpuSegment,
+        rows: Range<usize>,
+        inputs: &[usize],
+        scratch: &mut Vec<f32>,
+        mut put: impl FnMut(usize, usize, f32),
+    ) {
+        for row in rows {
+            if segment.is_dense() {
+                decode_dense(segment, row, scratch);
+                for (place, &input) in inputs.iter().enumerate() {
+                    put(place, row, dot_f32(scratch, &self.x[input * self.n_in..][..self.n_in]));
+                }
+                continue;
+            }
+            let (tiles, rest) = inputs.as_chunks::<TILE>();
+            for (tile, inputs) in tiles.iter().enumerate() {
+                let y = segment.dot(row, self, *inputs);
+                (0..TILE).for_each(|i| put(tile * TILE + i, row, y[i]));
+            }
+            for (place, &input) in rest.iter().enumerate() {
+                let [y] = segment.dot(row, self, [input]);
+                put(tiles.len() * TILE + place, row, y);
+            }
         }
     }
 }
@@ -156,38 +175,50 @@ fn round_blocks(
 }
 
 impl CpuSegment {
-    /// Products of matrix row `row` with `N` input rows.
+    /// Whether rows are numbers and not codes.
+    pub fn is_dense(&self) -> bool {
+        self.n_groups == 0
+    }
+
+    /// Products of matrix row `row` with the input rows `inputs`.
     #[inline(always)]
-    fn dot<const N: usize>(&self, row: usize, x: &Blocks<'_>) -> [f32; N] {
+    fn dot<const N: usize>(&self, row: usize, x: &Input, inputs: [usize; N]) -> [f32; N] {
+        let scales = self.row_scales(row);
+        let scale = |group: usize| scales[group];
         match self.layout {
-            Layout::U4 => self.dot_blocks::<N, 16, 1>(row, x, |bytes: &[u8; 16]| {
-                let codes: u16x8 = bytemuck::cast(*bytes);
-                let mask = u16x8::splat(15);
-                [codes & mask, codes >> 8 & mask, codes >> 4 & mask, codes >> 12]
-                    .map(bytemuck::cast)
-            }),
-            Layout::I8 | Layout::I8Affine => self.dot_blocks::<N, 32, 1>(row, x, widen_i8),
-            Layout::I8Group16 => self.dot_blocks::<N, 32, 2>(row, x, widen_i8),
+            Layout::U4 => self.dot_blocks::<N, 16, 1>(row, x, inputs, scale, nibbles),
+            Layout::Fp4 => {
+                let exponents = &self.exponents[row * self.n_groups..][..self.n_groups];
+                let scale = |block: usize| half_of_e8m0(exponents[block]);
+                let decode = |bytes: &[u8; 16]| nibbles(bytes).map(doubled_e2m1);
+                self.dot_blocks::<N, 16, 1>(row, x, inputs, scale, decode)
+            }
+            Layout::I8 | Layout::I8Affine => {
+                self.dot_blocks::<N, 32, 1>(row, x, inputs, scale, widen_i8)
+            }
+            Layout::I8Group16 => self.dot_blocks::<N, 32, 2>(row, x, inputs, scale, widen_i8),
             Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => {
                 unreachable!("dense rows are decoded first")
             }
         }
     }
 
-    /// `decode` gives the block's codes in the order of [`Scratch::codes`]; `GROUPS` scales a block.
+    /// `decode` gives a block's codes in the order of [`Input::codes`], `scale` the factor of each of
+    /// its `GROUPS` groups.
     #[inline(always)]
     fn dot_blocks<const N: usize, const BYTES: usize, const GROUPS: usize>(
         &self,
         row: usize,
-        x: &Blocks<'_>,
+        x: &Input,
+        inputs: [usize; N],
+        scale: impl Fn(usize) -> f32,
         decode: impl Fn(&[u8; BYTES]) -> [i16x8; 4],
     ) -> [f32; N] {
         let quants = &self.quants[row * self.quants_row_bytes..][..self.quants_row_bytes];
         let quants = quants.as_chunks::<BYTES>().0;
         let n_blocks = quants.len();
-        let scales = &self.scales[row * self.n_groups..][..n_blocks * GROUPS];
-        let x_codes: [_; N] = std::array::from_fn(|i| &x.codes[i * n_blocks..][..n_blocks]);
-        let x_scales: [_; N] = std::array::from_fn(|i| &x.scales[i * n_blocks..][..n_blocks]);
+        let x_codes = inputs.map(|input| &x.codes[input * n_blocks..][..n_blocks]);
+        let x_scales = inputs.map(|input| &x.scales[input * n_blocks..][..n_blocks]);
         let mut sums = [f32x4::ZERO; N];
         for block in 0..n_blocks {
             let codes = decode(&quants[block]);
@@ -197,10 +228,10 @@ impl CpuSegment {
                 let high = codes[2].dot(x[2]) + codes[3].dot(x[3]);
                 let x_scale = x_scales[i][block];
                 if GROUPS == 1 {
-                    sums[i] += scaled(low + high, scales[block] * x_scale);
+                    sums[i] += scaled(low + high, scale(block) * x_scale);
                 } else {
-                    sums[i] += scaled(low, scales[block * 2] * x_scale)
-                        + scaled(high, scales[block * 2 + 1] * x_scale);
+                    sums[i] += scaled(low, scale(block * 2) * x_scale)
+                        + scaled(high, scale(block * 2 + 1) * x_scale);
                 }
             }
         }
@@ -210,10 +241,27 @@ impl CpuSegment {
             &self.mins[row * self.n_groups..][..n_blocks]
         };
         std::array::from_fn(|i| {
-            let offset = dot_f32(mins, &x.sums[i * n_blocks..][..mins.len()]);
+            let offset = dot_f32(mins, &x.sums[inputs[i] * n_blocks..][..mins.len()]);
             sums[i].reduce_add() + offset
         })
     }
+}
+
+/// 4-bit codes in the order of [`Input::codes`].
+#[inline(always)]
+fn nibbles(bytes: &[u8; 16]) -> [i16x8; 4] {
+    let codes: u16x8 = bytemuck::cast(*bytes);
+    let mask = u16x8::splat(15);
+    [codes & mask, codes >> 8 & mask, codes >> 4 & mask, codes >> 12].map(bytemuck::cast)
+}
+
+/// Twice the values of E2M1 codes, see `checkpoint::dequantize`.
+#[inline(always)]
+fn doubled_e2m1(codes: i16x8) -> i16x8 {
+    let step = codes & i16x8::splat(7);
+    let magnitude = step.max(step + step - i16x8::splat(4)).max((step << 2) - i16x8::splat(16));
+    let negative = i16x8::ZERO - (codes >> 3);
+    (magnitude ^ negative) - negative
 }
 
 #[inline(always)]

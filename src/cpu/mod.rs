@@ -5,9 +5,11 @@
 
 mod attention;
 mod embed;
+mod experts;
 mod linear;
 pub mod reference;
 mod rope;
+mod route;
 mod sample;
 mod weights;
 
@@ -16,8 +18,8 @@ use std::ops::Range;
 pub use self::{sample::Sampler, weights::CpuWeight};
 use crate::{
     error::Result,
-    ops::{BufferId, Linear, Op, Plan},
-    weights::{Sink, WeightId},
+    ops::{BufferId, CacheShape, Experts, Linear, Op, Plan},
+    weights::{Section, Sink, WeightId},
 };
 
 /// A plan with its weights, activations and caches in memory.
@@ -31,6 +33,7 @@ pub struct CpuDevice {
     /// Entries of [`RopeTable::entries`](crate::ops::rope::RopeTable::entries).
     rotations: Vec<[f32; 2]>,
     linear: linear::Scratch,
+    experts: experts::Scratch,
     scores: Vec<f32>,
     /// Tokens of the last chunk.
     n_tokens: usize,
@@ -42,9 +45,14 @@ impl CpuDevice {
         Self {
             weights: plan.weights.weights.iter().map(CpuWeight::new).collect(),
             buffers: vec![Vec::new(); plan.buffers.len()],
-            caches: plan.caches.iter().map(|&heads| attention::Cache::new(heads)).collect(),
+            caches: plan
+                .caches
+                .iter()
+                .map(|&shape| attention::Cache::new(shape, context_length))
+                .collect(),
             rotations: plan.rope.entries(context_length),
             linear: linear::Scratch::default(),
+            experts: experts::Scratch::default(),
             scores: Vec::new(),
             n_tokens: 0,
             plan,
@@ -64,9 +72,26 @@ impl CpuDevice {
     /// # Panics
     /// When `tokens` is empty or a token is not below `n_vocab`: callers have checked.
     pub fn extend(&mut self, tokens: &[u32], position: usize) {
+        self.run(0..self.plan.layers.len(), tokens, position);
+    }
+
+    /// As [`extend`](Self::extend), and gives what `hidden` holds after the embedding and after each
+    /// layer, [n_layers + 1, n_tokens, width].
+    pub fn hidden_states(&mut self, tokens: &[u32], position: usize) -> Vec<f32> {
+        let mut states = Vec::new();
+        let mut start = 0;
+        for end in self.plan.layer_ends.clone() {
+            self.run(start..end, tokens, position);
+            states.extend_from_slice(&self.buffers[self.plan.head.x.0]);
+            start = end;
+        }
+        states
+    }
+
+    fn run(&mut self, ops: Range<usize>, tokens: &[u32], position: usize) {
         assert!(!tokens.is_empty(), "a chunk has at least one token");
         self.n_tokens = tokens.len();
-        for index in 0..self.plan.layers.len() {
+        for index in ops {
             match self.plan.layers[index] {
                 Op::Embed { table, out } => {
                     let n_values = tokens.len() * self.width(out);
@@ -82,7 +107,7 @@ impl CpuDevice {
                     pairing,
                     n_rot,
                 ),
-                Op::Attention { qkv, cache, out, heads, scale } => {
+                Op::Attention { qkv, cache, out, heads, scale, sinks } => {
                     let mut attended = std::mem::take(&mut self.buffers[out.0]);
                     resized(&mut attended, tokens.len() * heads.q_width());
                     attention::attention(
@@ -90,11 +115,20 @@ impl CpuDevice {
                         &self.caches[cache.0],
                         position,
                         scale,
+                        sinks.map(|id| self.weights[id.0].vector()),
                         &mut self.scores,
                         &mut attended,
                     );
                     self.buffers[out.0] = attended;
                 }
+                Op::Route { logits, n_used, out } => {
+                    let mut routing = std::mem::take(&mut self.buffers[out.0]);
+                    resized(&mut routing, tokens.len() * 2 * n_used);
+                    let n_experts = self.width(logits);
+                    route::route(&self.buffers[logits.0], n_experts, n_used, &mut routing);
+                    self.buffers[out.0] = routing;
+                }
+                Op::Experts(experts) => self.experts(&experts),
             }
         }
     }
@@ -104,6 +138,11 @@ impl CpuDevice {
         let head = self.plan.head;
         self.linear(&head, rows);
         &mut self.buffers[head.out.0]
+    }
+
+    /// The key/value caches of the plan.
+    pub fn caches(&self) -> &[CacheShape] {
+        &self.plan.caches
     }
 
     /// Number of tokens in the last chunk.
@@ -143,6 +182,27 @@ impl CpuDevice {
         );
         self.buffers[linear.out.0] = out;
     }
+
+    fn experts(&mut self, experts: &Experts) {
+        let n_values = self.n_tokens * self.width(experts.out);
+        let mut out = std::mem::take(&mut self.buffers[experts.out.0]);
+        resized(&mut out, n_values);
+        experts::experts(
+            experts::Operands {
+                weight: &self.weights[experts.weight.0],
+                bias: experts.bias.map(|id| self.weights[id.0].vector()),
+                norm: experts.norm.map(|norm| (self.weights[norm.gain.0].vector(), norm.eps)),
+                x: &self.buffers[experts.x.0],
+                routing: &self.buffers[experts.routing.0],
+                n_experts: experts.n_experts,
+                n_used: experts.n_used,
+                then: experts.then,
+            },
+            &mut self.experts,
+            &mut out,
+        );
+        self.buffers[experts.out.0] = out;
+    }
 }
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
@@ -151,15 +211,15 @@ fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 impl Sink for CpuDevice {
-    fn write_rows(
+    fn write(
         &mut self,
         id: WeightId,
         segment: usize,
+        section: Section,
         rows: Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        bytes: &[u8],
     ) -> Result<()> {
-        self.weights[id.0].write_rows(segment, rows, quants, scales);
+        self.weights[id.0].write(segment, section, rows, bytes);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     config::RopePairing,
-    ops::{Heads, Then},
+    ops::{Heads, SWIGLU_ALPHA, Then, ThenExperts},
     weights::{Layout, pack::unpack_row},
 };
 
@@ -103,9 +103,16 @@ pub fn rope(
     }
 }
 
-/// Attention of one token's rotated queries, [q_width], over `keys` and `values`,
-/// [n_keys, kv_width].
-pub fn attention(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, scale: f32) -> Vec<f32> {
+/// Attention of one token's rotated queries, [q_width], over `keys` and `values`, [n_keys, kv_width]:
+/// what the token sees. `sinks`, [n_heads], are scores without values.
+pub fn attention(
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    heads: Heads,
+    scale: f32,
+    sinks: Option<&[f32]>,
+) -> Vec<f32> {
     let Heads { n_heads, n_kv_heads, head_dim } = heads;
     let n_keys = keys.len() / heads.kv_width();
     let mut out = Vec::with_capacity(q.len());
@@ -121,9 +128,10 @@ pub fn attention(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, scale: f
                 dot * f64::from(scale)
             })
             .collect();
-        let largest = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let sink = sinks.map_or(f64::NEG_INFINITY, |sinks| f64::from(sinks[head]));
+        let largest = scores.iter().fold(sink, |a, &b| a.max(b));
         let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-        let sum: f64 = weights.iter().sum();
+        let sum: f64 = weights.iter().sum::<f64>() + (sink - largest).exp();
         out.extend((0..head_dim).map(|i| {
             let weighted = weights.iter().enumerate();
             let value: f64 = weighted.map(|(p, w)| w * f64::from(values[at(p) + i])).sum();
@@ -131,4 +139,61 @@ pub fn attention(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, scale: f
         }));
     }
     out
+}
+
+/// The `n_used` largest of `logits` in falling order, the lowest index first among equals, and the
+/// softmax over them.
+pub fn route(logits: &[f32], n_used: usize) -> Vec<(usize, f32)> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    order.truncate(n_used);
+    let weight = |&expert: &usize| f64::from(logits[expert] - logits[order[0]]).exp();
+    let sum: f64 = order.iter().map(weight).sum();
+    order.iter().map(|expert| (*expert, (weight(expert) / sum) as f32)).collect()
+}
+
+/// Products of one token with the matrices of `chosen` experts out of `matrices`,
+/// [n_experts, n_rows, n_cols], and `biases`, [n_experts, n_rows]: for [`ThenExperts::SwiGlu`] of `x`,
+/// [n_cols], into `out`, [chosen, n_rows / 2]; else of `x`, [chosen, n_cols], added to `out`, [n_rows].
+pub fn experts(
+    x: &[f32],
+    matrices: &[f32],
+    n_cols: usize,
+    biases: Option<&[f32]>,
+    chosen: &[(usize, f32)],
+    n_experts: usize,
+    then: ThenExperts,
+    out: &mut [f32],
+) {
+    let n_rows = matrices.len() / n_cols / n_experts;
+    let mut sums = vec![0.0; n_rows];
+    for (slot, &(expert, weight)) in chosen.iter().enumerate() {
+        let x = if then == ThenExperts::Add { &x[slot * n_cols..][..n_cols] } else { x };
+        let rows = matrices[expert * n_rows * n_cols..].chunks_exact(n_cols).take(n_rows);
+        let product: Vec<f64> = rows
+            .enumerate()
+            .map(|(i, row)| {
+                let dot: f64 = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                dot + biases.map_or(0.0, |biases| f64::from(biases[expert * n_rows + i]))
+            })
+            .collect();
+        match then {
+            ThenExperts::SwiGlu { limit } => {
+                let limit = f64::from(limit);
+                let (gates, ups) = product.split_at(n_rows / 2);
+                let out = out[slot * n_rows / 2..].iter_mut();
+                for ((out, gate), up) in out.zip(gates).zip(ups) {
+                    let (gate, up) = (gate.min(limit), up.clamp(-limit, limit));
+                    let sigmoid = 1.0 / (1.0 + (-f64::from(SWIGLU_ALPHA) * gate).exp());
+                    *out = (gate * sigmoid * (up + 1.0)) as f32;
+                }
+            }
+            ThenExperts::Add => {
+                sums.iter_mut().zip(product).for_each(|(sum, y)| *sum += f64::from(weight) * y);
+            }
+        }
+    }
+    if then == ThenExperts::Add {
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = (f64::from(*out) + sum) as f32);
+    }
 }

@@ -14,7 +14,7 @@ pub fn rope(
     pairing: RopePairing,
     n_rot: usize,
 ) {
-    let heads = cache.heads;
+    let heads = cache.shape.heads;
     let n_pairs = n_rot / 2;
     cache.truncate(position);
     for (t, row) in qkv.chunks_exact_mut(heads.qkv_width()).enumerate() {

@@ -1,10 +1,10 @@
-//! Packed weights as the CPU reads them: quants as they are, scales widened to f32.
+//! Packed weights as the CPU reads them: quants as they are, f16 scales widened to f32.
 
 use std::ops::Range;
 
 use half::f16;
 
-use crate::weights::{Layout, Weight};
+use crate::weights::{Layout, Section, Weight};
 
 /// A matrix or vector in memory.
 pub struct CpuWeight {
@@ -28,6 +28,8 @@ pub(super) struct CpuSegment {
     pub scales: Vec<f32>,
     /// The addend of each group of each row; empty for symmetric layouts.
     pub mins: Vec<f32>,
+    /// The power of two of each group of each row, a byte each; empty but for MXFP4.
+    pub exponents: Vec<u8>,
     /// The elements of a vector.
     pub vector: Vec<f32>,
 }
@@ -42,21 +44,24 @@ impl CpuWeight {
                 let layout = segment.layout;
                 let n_rows = segment.rows.len();
                 let n_groups = match layout {
-                    Layout::U4 | Layout::I8 | Layout::I8Affine => weight.n_cols / 32,
+                    Layout::U4 | Layout::Fp4 | Layout::I8 | Layout::I8Affine => weight.n_cols / 32,
                     Layout::I8Group16 => weight.n_cols / 16,
                     Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => 0,
                 };
                 let is_vector = layout == Layout::Vector;
                 let is_affine = matches!(layout, Layout::U4 | Layout::I8Affine);
+                let is_fp4 = layout == Layout::Fp4;
                 let quants_row_bytes = layout.quants_row_bytes(weight.n_cols);
+                let n_scales = n_rows * n_groups;
                 CpuSegment {
                     layout,
                     rows: segment.rows.clone(),
                     quants_row_bytes,
                     n_groups,
                     quants: vec![0; if is_vector { 0 } else { n_rows * quants_row_bytes }],
-                    scales: vec![0.0; n_rows * n_groups],
-                    mins: vec![0.0; if is_affine { n_rows * n_groups } else { 0 }],
+                    scales: vec![0.0; if is_fp4 { 0 } else { n_scales }],
+                    mins: vec![0.0; if is_affine { n_scales } else { 0 }],
+                    exponents: vec![0; if is_fp4 { n_scales } else { 0 }],
                     vector: vec![0.0; if is_vector { n_rows } else { 0 }],
                 }
             })
@@ -73,37 +78,59 @@ impl CpuWeight {
     pub fn bytes(&self) -> usize {
         self.segments
             .iter()
-            .map(|s| s.quants.len() + 4 * (s.scales.len() + s.mins.len() + s.vector.len()))
+            .map(|s| {
+                let numbers = s.scales.len() + s.mins.len() + s.vector.len();
+                s.quants.len() + s.exponents.len() + 4 * numbers
+            })
             .sum()
     }
 
-    /// Takes packed rows; `rows` count from the segment's first.
-    pub fn write_rows(&mut self, segment: usize, rows: Range<usize>, quants: &[u8], scales: &[u8]) {
+    /// Takes one section of packed rows; `rows` count from the segment's first.
+    pub fn write(&mut self, segment: usize, section: Section, rows: Range<usize>, bytes: &[u8]) {
         let segment = &mut self.segments[segment];
-        if segment.layout == Layout::Vector {
-            for (element, bytes) in segment.vector[rows].iter_mut().zip(quants.as_chunks().0) {
-                *element = f32::from_le_bytes(*bytes);
+        match section {
+            Section::Quants if segment.layout == Layout::Vector => {
+                for (element, bytes) in segment.vector[rows].iter_mut().zip(bytes.as_chunks().0) {
+                    *element = f32::from_le_bytes(*bytes);
+                }
             }
-            return;
+            Section::Quants => {
+                let row_bytes = segment.quants_row_bytes;
+                segment.quants[rows.start * row_bytes..rows.end * row_bytes].copy_from_slice(bytes);
+            }
+            Section::Scales => segment.write_scales(rows, bytes),
         }
-        let row_bytes = segment.quants_row_bytes;
-        segment.quants[rows.start * row_bytes..rows.end * row_bytes].copy_from_slice(quants);
-        if segment.n_groups == 0 {
-            return;
+    }
+}
+
+impl CpuSegment {
+    /// The factors of a row's groups; none in MXFP4.
+    pub fn row_scales(&self, row: usize) -> &[f32] {
+        if self.scales.is_empty() {
+            return &[];
         }
-        let groups = rows.start * segment.n_groups..rows.end * segment.n_groups;
+        &self.scales[row * self.n_groups..][..self.n_groups]
+    }
+
+    fn write_scales(&mut self, rows: Range<usize>, bytes: &[u8]) {
+        let n_groups = self.n_groups;
+        let groups = rows.start * n_groups..rows.end * n_groups;
         let value = |bytes: &[u8; 2]| f16::from_le_bytes(*bytes).to_f32();
-        if segment.mins.is_empty() {
-            let row_bytes = scales.len() / rows.len();
-            let rows = scales.chunks_exact(row_bytes);
-            for (out, row) in segment.scales[groups].chunks_exact_mut(segment.n_groups).zip(rows) {
+        // Rows of packed scales end with padding.
+        let packed_rows = bytes.chunks_exact((bytes.len() / rows.len()).max(1));
+        if self.layout == Layout::Fp4 {
+            for (out, row) in self.exponents[groups].chunks_exact_mut(n_groups).zip(packed_rows) {
+                out.copy_from_slice(&row[..n_groups]);
+            }
+        } else if self.mins.is_empty() {
+            for (out, row) in self.scales[groups].chunks_exact_mut(n_groups).zip(packed_rows) {
                 for (scale, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
                     *scale = value(bytes);
                 }
             }
         } else {
-            let out = segment.scales[groups.clone()].iter_mut().zip(&mut segment.mins[groups]);
-            for ((scale, min), pair) in out.zip(scales.as_chunks::<4>().0) {
+            let out = self.scales[groups.clone()].iter_mut().zip(&mut self.mins[groups]);
+            for ((scale, min), pair) in out.zip(bytes.as_chunks::<4>().0) {
                 *scale = value(&[pair[0], pair[1]]);
                 *min = value(&[pair[2], pair[3]]);
             }

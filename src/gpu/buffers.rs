@@ -2,7 +2,10 @@
 
 use super::{
     context::{Context, GpuBuffer},
-    ops::{Product, Target, attention, embed, matmul, matvec, rms_norm, rope, sample::Sampling},
+    ops::{
+        Product, Target, attention, embed, experts, matmul, matvec, rms_norm, rope, route,
+        sample::Sampling,
+    },
     record::Recorder,
     tuning::Tuning,
     weights::GpuWeight,
@@ -10,18 +13,21 @@ use super::{
 use crate::{
     engine::MemoryUse,
     error::{Error, ErrorKind, Result},
-    ops::{BufferId, Heads, Linear, Op, Plan},
+    ops::{BufferId, CacheShape, Experts, Linear, Op, Plan, ThenExperts},
+    weights::Precision,
 };
 
 /// Words of the state, see `shaders/state.wgsl`.
 const STATE_BYTES: u64 = 16;
 
-/// Keys and values of one layer: f16 in pairs, [n_kv_heads, capacity, head_dim / 2] words each.
+/// Keys and values of one layer, [n_kv_heads, capacity, head_dim] each: f16 or f32.
 pub struct Cache {
-    /// Shape of a position.
-    pub heads: Heads,
-    /// Positions that fit.
+    /// Heads and window.
+    pub shape: CacheShape,
+    /// Positions that fit: the last so many where there is a window.
     pub capacity: usize,
+    /// Whether elements are f32.
+    pub full: bool,
     /// Rotated keys.
     pub keys: GpuBuffer,
     /// Values.
@@ -29,12 +35,21 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Allocates a cache of `capacity` positions.
+    /// Allocates a cache for a context of `context_length` positions: in f32 where everything is to
+    /// stay as exact as it can.
     ///
     /// # Errors
     /// `out_of_memory` when it is larger than a binding may be.
-    pub fn new(context: &Context, heads: Heads, capacity: usize) -> Result<Self> {
-        let bytes = heads.kv_width() as u64 * capacity as u64 * 2;
+    pub fn new(
+        context: &Context,
+        shape: CacheShape,
+        context_length: usize,
+        precision: Precision,
+    ) -> Result<Self> {
+        let capacity = shape.capacity(context_length);
+        let full = precision == Precision::Exact;
+        let element_bytes = if full { 4 } else { 2 };
+        let bytes = shape.heads.kv_width() as u64 * capacity as u64 * element_bytes;
         if bytes > context.capabilities.max_binding {
             return Err(Error::new(
                 ErrorKind::OutOfMemory,
@@ -42,11 +57,12 @@ impl Cache {
             )
             .with("needed", bytes)
             .with("limit", context.capabilities.max_binding)
-            .with("context_length", capacity));
+            .with("context_length", context_length));
         }
         Ok(Self {
-            heads,
+            shape,
             capacity,
+            full,
             keys: context.storage("cache keys", bytes),
             values: context.storage("cache values", bytes),
         })
@@ -59,12 +75,16 @@ pub struct Buffers {
     pub weights: Vec<GpuWeight>,
     /// By buffer id of the plan; the logits have one row, others `max_chunk`.
     pub activations: Vec<GpuBuffer>,
+    /// Elements of a row of each activation buffer.
+    widths: Vec<usize>,
     /// By cache id of the plan.
     pub caches: Vec<Cache>,
     /// Rows of the widest normalised input.
     normed: GpuBuffer,
     splits: GpuBuffer,
     rotations: GpuBuffer,
+    /// Where the plan has experts.
+    experts: Option<experts::Scratch>,
     /// Position and counts, see `shaders/state.wgsl`.
     pub state: GpuBuffer,
     /// Tokens of the chunk.
@@ -104,7 +124,7 @@ impl Buffers {
         let caches = plan
             .caches
             .iter()
-            .map(|&heads| Cache::new(context, heads, context_length))
+            .map(|&shape| Cache::new(context, shape, context_length, plan.precision))
             .collect::<Result<Vec<_>>>()?;
         let caches_end = context.allocated();
 
@@ -123,20 +143,32 @@ impl Buffers {
         let split_words = plan
             .caches
             .iter()
-            .map(|heads| heads.n_heads * tuning.max_splits as usize * (heads.head_dim + 2))
+            .map(|CacheShape { heads, .. }| {
+                heads.n_heads * tuning.max_splits as usize * (heads.head_dim + 2)
+            })
             .max()
             .unwrap_or(0);
         let entries = plan.rope.entries(context_length);
         let rotations = context.storage("rotations", (entries.len() * 8) as u64);
         context.queue.write_buffer(&rotations.buffer, 0, bytemuck::cast_slice(&entries));
         let target = Target { capabilities: &context.capabilities, tuning };
+        let experts = plan.layers.iter().find_map(|op| match op {
+            Op::Experts(experts) if experts.then == ThenExperts::Add => {
+                let width = plan.buffers[experts.out.0].width;
+                let sizes = [experts.n_experts, experts.n_used, width];
+                Some(experts::Scratch::new(context, &target, sizes))
+            }
+            _ => None,
+        });
         let buffers = Self {
             weights,
             activations,
+            widths: plan.buffers.iter().map(|buffer| buffer.width).collect(),
             caches,
             normed: context.storage("normed", rows(widest, max_chunk)),
             splits: context.storage("attention splits", (split_words * 4) as u64),
             rotations,
+            experts,
             state: context.storage("state", STATE_BYTES),
             tokens: context.storage("tokens", rows(1, max_chunk)),
             sampling: Sampling::new(context, &target, plan.n_vocab, tuning.max_batch),
@@ -178,7 +210,7 @@ impl Buffers {
                 pairing,
                 n_rot,
             ),
-            Op::Attention { qkv, cache, out, heads: _, scale } => attention::record(
+            Op::Attention { qkv, cache, out, heads: _, scale, sinks } => attention::record(
                 recorder,
                 target,
                 &self.state,
@@ -186,11 +218,58 @@ impl Buffers {
                     qkv: buffer(qkv),
                     cache: &self.caches[cache.0],
                     scale,
+                    sinks: sinks.map(|id| &self.weights[id.0]),
                     splits: &self.splits,
                     out: buffer(out),
                 },
             ),
+            Op::Route { logits, n_used, out } => {
+                let n_experts = self.widths[logits.0];
+                let sizes = [n_experts, n_used];
+                route::record(recorder, &self.state, buffer(logits), sizes, buffer(out));
+            }
+            Op::Experts(experts) => self.record_experts(recorder, target, &experts, rows),
         }
+    }
+
+    fn record_experts<'a>(
+        &'a self,
+        recorder: &mut Recorder<'a>,
+        target: &Target<'_>,
+        op: &Experts,
+        rows: Rows,
+    ) {
+        let norm = op.norm.map(|norm| (&self.weights[norm.gain.0], norm.eps));
+        let operands = experts::Operands {
+            state: &self.state,
+            weight: &self.weights[op.weight.0],
+            bias: op.bias.map(|id| &self.weights[id.0]),
+            x: &self.activations[op.x.0],
+            routing: &self.activations[op.routing.0],
+            out: &self.activations[op.out.0],
+            n_experts: op.n_experts,
+            n_used: op.n_used,
+            then: op.then,
+        };
+        if rows == Rows::Last {
+            return experts::record_last(recorder, target, norm, operands);
+        }
+        let x = self.normed(recorder, target, norm, operands.x);
+        let scratch = self.experts.as_ref().expect("a plan with experts has room for them");
+        experts::record_chunk(recorder, target, scratch, experts::Operands { x, ..operands });
+    }
+
+    /// The rows of `x`, or where they are normalised: for many rows that is a dispatch of its own.
+    fn normed<'a>(
+        &'a self,
+        recorder: &mut Recorder<'a>,
+        target: &Target<'_>,
+        norm: Option<(&'a GpuWeight, f32)>,
+        x: &'a GpuBuffer,
+    ) -> &'a GpuBuffer {
+        let Some((gain, eps)) = norm else { return x };
+        rms_norm::record(recorder, target, x, gain, eps, &self.normed);
+        &self.normed
     }
 
     /// Records a product with a matrix, into `out`.
@@ -210,13 +289,12 @@ impl Buffers {
             out,
             then: linear.then,
         };
-        match (rows, norm) {
-            (Rows::Last, norm) => matvec::record(recorder, target, &self.state, x, norm, &product),
-            (Rows::Chunk, Some((gain, eps))) => {
-                rms_norm::record(recorder, target, x, gain, eps, &self.normed);
-                matmul::record(recorder, target, &self.state, &self.normed, &product);
+        match rows {
+            Rows::Last => matvec::record(recorder, target, &self.state, x, norm, &product),
+            Rows::Chunk => {
+                let x = self.normed(recorder, target, norm, x);
+                matmul::record(recorder, target, &self.state, x, &product);
             }
-            (Rows::Chunk, None) => matmul::record(recorder, target, &self.state, x, &product),
         }
     }
 }

@@ -26,14 +26,17 @@ use self::{
 use crate::{
     engine::{Engine, MemoryUse},
     error::{Error, Result},
-    ops::{Linear, Op, Plan},
+    ops::{CacheShape, Experts, Linear, Op, Plan},
     sampler::{Sampled, SamplingParams},
     source::LocalFuture,
-    weights::{Sink, WeightId},
+    weights::{Section, Sink, WeightId},
 };
 
 /// Tokens whose logits are computed at once for evaluation.
 const EVALUATION_CHUNK: usize = 16;
+
+/// Experts of a layer, whose counts must fit workgroup memory.
+const MAX_EXPERTS: usize = 2048;
 
 /// Where in the state the slot of the next drawn token stands.
 const SLOT_OFFSET: u64 = 12;
@@ -48,6 +51,9 @@ pub struct GpuEngine {
     prefill: Recording,
     decode: Recording,
     head: Recording,
+    /// Dispatches after which `hidden` is the embedding and the output of each layer, of `prefill` and
+    /// of `decode`.
+    layer_ends: [Vec<usize>; 2],
     /// Logits of a whole chunk, made when they are first asked for.
     evaluation: Option<(GpuBuffer, Recording)>,
     readback: GpuBuffer,
@@ -84,14 +90,19 @@ impl GpuEngine {
         let (buffers, memory) =
             context.guarded(|| Buffers::new(&context, &plan, context_length, &tuning)).await?;
         let mut pipelines = Pipelines::default();
+        let mut layer_ends = [Vec::new(), Vec::new()];
         let (recordings, readback) = context
             .guarded(|| {
                 let target = Target { capabilities: &context.capabilities, tuning: &tuning };
                 let mut recorders = [Recorder::default(), Recorder::default(), Recorder::default()];
                 let [prefill, decode, head] = &mut recorders;
-                for op in &plan.layers {
+                for (index, op) in plan.layers.iter().enumerate() {
                     buffers.record(prefill, &target, op, Rows::Chunk);
                     buffers.record(decode, &target, op, Rows::Last);
+                    if plan.layer_ends.contains(&(index + 1)) {
+                        layer_ends[0].push(prefill.len());
+                        layer_ends[1].push(decode.len());
+                    }
                 }
                 buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
                 let logits = &buffers.activations[plan.head.out.0];
@@ -116,6 +127,7 @@ impl GpuEngine {
             prefill,
             decode,
             head,
+            layer_ends,
             evaluation: None,
             readback,
             memory,
@@ -137,6 +149,18 @@ impl GpuEngine {
 
     fn extent(&self, n_tokens: usize, position: usize) -> Extent {
         Extent { n_tokens: n_tokens as u32, n_keys: (position + n_tokens) as u32 }
+    }
+
+    /// Writes what the chunk's dispatches read.
+    fn begin_chunk(&mut self, tokens: &[u32], position: usize) -> Extent {
+        let state = [position as u32, tokens.len() as u32];
+        let queue = &self.context.queue;
+        queue.write_buffer(&self.buffers.state.buffer, 0, bytemuck::cast_slice(&state));
+        queue.write_buffer(&self.buffers.tokens.buffer, 0, bytemuck::cast_slice(tokens));
+        self.n_tokens = tokens.len();
+        self.n_cached = position + tokens.len();
+        self.pending = false;
+        self.extent(tokens.len(), position)
     }
 
     async fn evaluate(&mut self) -> Result<Vec<f32>> {
@@ -207,7 +231,7 @@ impl GpuEngine {
 
 /// What the shaders require of a model's shapes beyond what its configuration promises.
 fn check_plan(plan: &Plan) -> Result<()> {
-    for heads in &plan.caches {
+    for CacheShape { heads, .. } in &plan.caches {
         let fits = heads.head_dim.is_power_of_two() && (8..=512).contains(&heads.head_dim);
         if !fits {
             return Err(Error::unsupported("heads of this width on a GPU")
@@ -217,23 +241,34 @@ fn check_plan(plan: &Plan) -> Result<()> {
     }
     let widest = plan.buffers[plan.head.x.0].width;
     let normed_fits = plan.layers.iter().all(|op| match op {
-        Op::Linear(Linear { norm: Some(_), x, .. }) => plan.buffers[x.0].width <= widest,
+        Op::Linear(Linear { norm: Some(_), x, .. })
+        | Op::Experts(Experts { norm: Some(_), x, .. }) => plan.buffers[x.0].width <= widest,
         _ => true,
     });
     assert!(normed_fits, "norms apply to the residual stream");
+    for op in &plan.layers {
+        match op {
+            Op::Experts(Experts { n_experts, .. }) if *n_experts > MAX_EXPERTS => {
+                return Err(Error::unsupported("so many experts on a GPU")
+                    .with("found", *n_experts)
+                    .with("limit", MAX_EXPERTS));
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 
 impl Sink for GpuEngine {
-    fn write_rows(
+    fn write(
         &mut self,
         id: WeightId,
         segment: usize,
+        section: Section,
         rows: Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        bytes: &[u8],
     ) -> Result<()> {
-        self.buffers.weights[id.0].write_rows(&self.context, segment, rows, quants, scales);
+        self.buffers.weights[id.0].write(&self.context, segment, section, rows, bytes);
         self.context.check()
     }
 }
@@ -251,6 +286,10 @@ impl Engine for GpuEngine {
         self.tuning.max_batch as usize
     }
 
+    fn caches(&self) -> &[CacheShape] {
+        &self.plan.caches
+    }
+
     fn device_name(&self) -> String {
         self.context.capabilities.name.clone()
     }
@@ -263,18 +302,36 @@ impl Engine for GpuEngine {
         Box::pin(self.run_all())
     }
 
+    fn hidden_states<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+    ) -> LocalFuture<'a, Result<Vec<f32>>> {
+        Box::pin(async move {
+            let extent = self.begin_chunk(tokens, position);
+            let (recording, ends) = match tokens {
+                [_] => (&self.decode, &self.layer_ends[1]),
+                _ => (&self.prefill, &self.layer_ends[0]),
+            };
+            let hidden = self.plan.head.x.0;
+            let bytes = (tokens.len() * self.plan.buffers[hidden].width * 4) as u64;
+            let mut states = Vec::new();
+            let mut start = 0;
+            for &end in ends {
+                self.submit(|pass| recording.encode_part(pass, extent, start..end));
+                let rows = self.context.read(&self.buffers.activations[hidden], bytes).await?;
+                states.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&rows));
+                start = end;
+            }
+            Ok(states)
+        })
+    }
+
     fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
-            let state = [position as u32, tokens.len() as u32];
-            let queue = &self.context.queue;
-            queue.write_buffer(&self.buffers.state.buffer, 0, bytemuck::cast_slice(&state));
-            queue.write_buffer(&self.buffers.tokens.buffer, 0, bytemuck::cast_slice(tokens));
-            let extent = self.extent(tokens.len(), position);
+            let extent = self.begin_chunk(tokens, position);
             let recording = if tokens.len() == 1 { &self.decode } else { &self.prefill };
             self.submit(|pass| recording.encode(pass, extent));
-            self.n_tokens = tokens.len();
-            self.n_cached = position + tokens.len();
-            self.pending = false;
             // Waiting here bounds the work in flight, so that an abort takes effect after one chunk.
             self.context.read(&self.buffers.state, 4).await?;
             Ok(())

@@ -4,7 +4,7 @@
 //! are, and how its grid follows from the work at hand. Finishing makes pipelines, one arena of uniform
 //! parameters, and bind groups; encoding then only sets them and dispatches, all in one compute pass.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::{
     context::{Context, GpuBuffer},
@@ -22,6 +22,13 @@ pub struct Extent {
 
 /// Workgroups in each dimension, or none when the dispatch has nothing to do.
 pub type Grid = Box<dyn Fn(Extent) -> Option<[u32; 3]>>;
+
+/// Where the numbers of workgroups come from.
+enum Workgroups {
+    Counted(Grid),
+    /// Three words at the start of a buffer, which an earlier dispatch wrote.
+    Indirect(wgpu::Buffer),
+}
 
 /// A part of a buffer.
 #[derive(Clone, Copy)]
@@ -163,7 +170,7 @@ struct Described<'a> {
     label: String,
     variant: Variant,
     bindings: Vec<(u32, Binding<'a>)>,
-    grid: Grid,
+    workgroups: Workgroups,
 }
 
 /// Collects dispatches.
@@ -181,7 +188,30 @@ impl<'a> Recorder<'a> {
         bindings: Vec<(u32, Binding<'a>)>,
         grid: Grid,
     ) {
-        self.described.push(Described { label: label.into(), variant, bindings, grid });
+        let workgroups = Workgroups::Counted(grid);
+        self.described.push(Described { label: label.into(), variant, bindings, workgroups });
+    }
+
+    /// Adds a dispatch whose numbers of workgroups stand at the start of `buffer` by then.
+    pub fn dispatch_indirect(
+        &mut self,
+        label: impl Into<String>,
+        variant: Variant,
+        bindings: Vec<(u32, Binding<'a>)>,
+        buffer: &GpuBuffer,
+    ) {
+        let workgroups = Workgroups::Indirect(buffer.buffer.clone());
+        self.described.push(Described { label: label.into(), variant, bindings, workgroups });
+    }
+
+    /// Dispatches so far.
+    pub fn len(&self) -> usize {
+        self.described.len()
+    }
+
+    /// Whether there is no dispatch yet.
+    pub fn is_empty(&self) -> bool {
+        self.described.is_empty()
     }
 
     /// Makes pipelines and bind groups.
@@ -243,7 +273,7 @@ impl<'a> Recorder<'a> {
                     layout: &layout,
                     entries: &entries,
                 });
-                Dispatch { pipeline, bind_group, grid: described.grid }
+                Dispatch { pipeline, bind_group, workgroups: described.workgroups }
             })
             .collect();
         Recording { dispatches, _uniforms: uniforms }
@@ -253,7 +283,7 @@ impl<'a> Recorder<'a> {
 struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
-    grid: Grid,
+    workgroups: Workgroups,
 }
 
 /// Dispatches ready to be encoded again and again.
@@ -265,11 +295,32 @@ pub struct Recording {
 impl Recording {
     /// Appends the dispatches for `extent` to a pass.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: Extent) {
-        for dispatch in &self.dispatches {
-            if let Some([x, y, z]) = (dispatch.grid)(extent) {
+        self.encode_part(pass, extent, 0..self.dispatches.len());
+    }
+
+    /// As [`encode`](Self::encode), but only some of the dispatches.
+    pub fn encode_part(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        extent: Extent,
+        part: Range<usize>,
+    ) {
+        for dispatch in &self.dispatches[part] {
+            let set = |pass: &mut wgpu::ComputePass<'_>| {
                 pass.set_pipeline(&dispatch.pipeline);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, z);
+            };
+            match &dispatch.workgroups {
+                Workgroups::Counted(grid) => {
+                    if let Some([x, y, z]) = grid(extent) {
+                        set(pass);
+                        pass.dispatch_workgroups(x, y, z);
+                    }
+                }
+                Workgroups::Indirect(buffer) => {
+                    set(pass);
+                    pass.dispatch_workgroups_indirect(buffer, 0);
+                }
             }
         }
     }

@@ -11,6 +11,8 @@ pub struct Tuning {
     pub matvec_lanes: u32,
     /// Rows that they share.
     pub matvec_rows: u32,
+    /// Tokens of a tile in products with experts.
+    pub expert_tile: u32,
     /// Tokens in a chunk of prefill.
     pub max_chunk: u32,
     /// Tokens drawn between readbacks, at most.
@@ -32,6 +34,7 @@ impl Tuning {
                 matvec_workgroup: 4,
                 matvec_lanes: 1,
                 matvec_rows: 8,
+                expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
                 split_keys: 256,
@@ -43,6 +46,7 @@ impl Tuning {
                 matvec_workgroup: 64,
                 matvec_lanes: 16,
                 matvec_rows: 2,
+                expert_tile: 16,
                 max_chunk: 128,
                 max_batch: 32,
                 split_keys: 256,

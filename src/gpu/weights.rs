@@ -1,8 +1,9 @@
 //! Packed weights in GPU buffers.
 //!
 //! A segment is split into pages of rows no larger than what the device lets a shader see at once. A
-//! page is one buffer: quants, then scales. In a paired weight a page holds some rows of the first
-//! half, then the matching rows of the second, so that a shader finds both.
+//! page is one buffer: quants, then scales. Where rows are used in pairs a page holds some rows of the
+//! first half, then the matching rows of the second, so that a shader finds both; a page of experts
+//! holds whole experts.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    weights::{Layout, Segment, Weight},
+    weights::{Grouping, Layout, Section, Segment, Weight},
 };
 
 /// A matrix or vector on the GPU.
@@ -23,8 +24,8 @@ pub struct GpuWeight {
     pub n_cols: usize,
     /// Number of rows.
     pub n_rows: usize,
-    /// Whether rows are used in pairs.
-    pub paired: bool,
+    /// Which rows are used together.
+    pub grouping: Grouping,
     /// Rows in order.
     pub pages: Vec<Page>,
 }
@@ -33,12 +34,12 @@ pub struct GpuWeight {
 pub struct Page {
     /// How the rows are held.
     pub layout: Layout,
-    /// Which outputs: rows of the weight, or of its first half if it is paired.
+    /// Which outputs: rows of the weight, or of its first half if rows are used in pairs.
     pub outputs: Range<usize>,
     segment: usize,
     /// Row of the weight with which the segment begins.
     segment_start: usize,
-    /// Rows in the buffer: outputs, or twice that if paired.
+    /// Rows in the buffer: outputs, or twice that if rows are used in pairs.
     n_rows: usize,
     quants_row_bytes: usize,
     scales_row_bytes: usize,
@@ -63,7 +64,7 @@ impl GpuWeight {
             name: weight.name.clone(),
             n_cols: weight.n_cols,
             n_rows: weight.n_rows,
-            paired: weight.paired,
+            grouping: weight.grouping,
             pages,
         })
     }
@@ -73,20 +74,24 @@ impl GpuWeight {
         &self.pages[0].buffer
     }
 
-    /// Writes packed rows; `rows` count from the segment's first.
-    pub fn write_rows(
+    /// Writes one section of packed rows; `rows` count from the segment's first.
+    pub fn write(
         &self,
         context: &Context,
         segment: usize,
+        section: Section,
         rows: Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        bytes: &[u8],
     ) {
         let half = self.n_rows / 2;
         for page in self.pages.iter().filter(|page| page.segment == segment) {
             let first = page.segment_start;
             let n_outputs = page.outputs.len();
-            let runs = if self.paired {
+            let (row_bytes, offset) = match section {
+                Section::Quants => (page.quants_row_bytes, 0),
+                Section::Scales => (page.scales_row_bytes, page.scales_offset),
+            };
+            let runs = if self.grouping == Grouping::Pairs {
                 let ups = page.outputs.start + half..page.outputs.end + half;
                 [(page.outputs.clone(), 0), (ups, n_outputs)]
             } else {
@@ -100,18 +105,11 @@ impl GpuWeight {
                 }
                 let source = start - first - rows.start..end - first - rows.start;
                 let target = (place + start - run.start) as u64;
-                for (bytes, row_bytes, offset) in [
-                    (quants, page.quants_row_bytes, 0),
-                    (scales, page.scales_row_bytes, page.scales_offset),
-                ] {
-                    if row_bytes > 0 {
-                        context.queue.write_buffer(
-                            &page.buffer.buffer,
-                            offset + target * row_bytes as u64,
-                            &bytes[source.start * row_bytes..source.end * row_bytes],
-                        );
-                    }
-                }
+                context.queue.write_buffer(
+                    &page.buffer.buffer,
+                    offset + target * row_bytes as u64,
+                    &bytes[source.start * row_bytes..source.end * row_bytes],
+                );
             }
         }
     }
@@ -120,12 +118,12 @@ impl GpuWeight {
 impl Page {
     /// The codes or dense elements.
     pub fn quants(&self) -> Slice<'_> {
-        Slice::new(&self.buffer, 0, (self.n_rows * self.quants_row_bytes) as u64)
+        Slice::new(&self.buffer, 0, self.n_rows as u64 * self.quants_row_bytes as u64)
     }
 
     /// The scales; for dense layouts something to bind that no shader reads.
     pub fn scales(&self) -> Slice<'_> {
-        let bytes = (self.n_rows * self.scales_row_bytes).max(16) as u64;
+        let bytes = (self.n_rows as u64 * self.scales_row_bytes as u64).max(16);
         Slice::new(&self.buffer, self.scales_offset, bytes)
     }
 }
@@ -141,22 +139,25 @@ fn add_pages(
     let layout = segment.layout;
     let quants_row_bytes = layout.quants_row_bytes(weight.n_cols);
     let scales_row_bytes = layout.scales_row_bytes(weight.n_cols);
-    let rows_an_output = if weight.paired { 2 } else { 1 };
-    let output_bytes = rows_an_output * (quants_row_bytes + scales_row_bytes);
-    let most = (limit.saturating_sub(2 * SECTION_ALIGNMENT) / output_bytes as u64) as usize;
-    if most == 0 {
-        return Err(Error::new(ErrorKind::OutOfMemory, "a row is larger than a GPU binding")
+    let rows_an_output = if weight.grouping == Grouping::Pairs { 2 } else { 1 };
+    let unit = weight.unit_rows();
+    let unit_bytes = (unit * rows_an_output) as u64 * (quants_row_bytes + scales_row_bytes) as u64;
+    let n_units = limit.saturating_sub(2 * SECTION_ALIGNMENT) / unit_bytes;
+    if n_units == 0 {
+        let message = "what a shader must see at once is larger than a GPU binding";
+        return Err(Error::new(ErrorKind::OutOfMemory, message)
             .with("tensor", weight.name.as_str())
-            .with("needed", output_bytes)
+            .with("needed", unit_bytes)
             .with("limit", limit));
     }
+    let most = (n_units as usize).saturating_mul(unit);
     let outputs = segment.rows.start..segment.rows.start + segment.rows.len() / rows_an_output;
     for start in outputs.clone().step_by(most) {
         let outputs = start..(start + most).min(outputs.end);
         let n_rows = outputs.len() * rows_an_output;
         let scales_offset =
-            ((n_rows * quants_row_bytes) as u64).next_multiple_of(SECTION_ALIGNMENT);
-        let bytes = scales_offset + (n_rows * scales_row_bytes).max(16) as u64;
+            (n_rows as u64 * quants_row_bytes as u64).next_multiple_of(SECTION_ALIGNMENT);
+        let bytes = scales_offset + (n_rows as u64 * scales_row_bytes as u64).max(16);
         pages.push(Page {
             layout,
             outputs,

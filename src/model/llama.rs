@@ -3,12 +3,13 @@
 //! Sources: Llama 2 (arXiv:2307.09288), Llama 3 (arXiv:2407.21783); tensor names and the order of
 //! rotated pairs as GGUF files of architecture `llama` have them.
 
+use super::{heads, norm, optional_bias, rope_table};
 use crate::{
-    checkpoint::Gguf,
+    checkpoint::TensorTable,
     config::ModelConfig,
     error::Result,
-    ops::{Buffer, BufferId, CacheId, Heads, Linear, Norm, Op, Plan, Then, rope::RopeTable},
-    weights::{Precision, WeightId, WeightTableBuilder},
+    ops::{Buffer, BufferId, CacheId, CacheShape, Linear, Op, Plan, Then},
+    weights::{Precision, WeightTableBuilder},
 };
 
 const HIDDEN: BufferId = BufferId(0);
@@ -17,20 +18,20 @@ const ATTENDED: BufferId = BufferId(2);
 const GATED: BufferId = BufferId(3);
 
 pub fn plan(
-    gguf: &Gguf,
+    tensors: &TensorTable,
     config: &ModelConfig,
     precision: Precision,
     rope_divisors: Option<&[f32]>,
 ) -> Result<Plan> {
-    let heads =
-        Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads, head_dim: config.head_dim };
+    let heads = heads(config);
     let (n_embd, n_ffn) = (config.n_embd, config.n_ffn);
     let (q_width, kv_width) = (heads.q_width(), heads.kv_width());
-    let mut weights = WeightTableBuilder::new(gguf, precision);
+    let mut weights = WeightTableBuilder::new(tensors, precision);
 
     let table =
         weights.matrix("embedding".to_owned(), n_embd, &[("token_embd.weight", config.n_vocab)])?;
     let mut layers = vec![Op::Embed { table, out: HIDDEN }];
+    let mut layer_ends = vec![layers.len()];
     for layer in 0..config.n_layers {
         let tensor = |name: &str| format!("blk.{layer}.{name}");
         let label = |name: &str| format!("layers.{layer}.{name}");
@@ -77,6 +78,7 @@ pub fn plan(
             out: ATTENDED,
             heads,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
+            sinks: None,
         });
         let out = weights.matrix(
             label("attn.out"),
@@ -97,7 +99,8 @@ pub fn plan(
             then: Then::Add,
         }));
 
-        let norm = self::norm(&mut weights, config, label("ffn.norm"), &tensor("ffn_norm.weight"))?;
+        let norm =
+            super::norm(&mut weights, config, label("ffn.norm"), &tensor("ffn_norm.weight"))?;
         let gate_up = weights.paired_matrix(
             label("ffn.gate_up"),
             n_embd,
@@ -131,6 +134,7 @@ pub fn plan(
             out: HIDDEN,
             then: Then::Add,
         }));
+        layer_ends.push(layers.len());
     }
 
     let norm = norm(&mut weights, config, "head.norm".to_owned(), "output_norm.weight")?;
@@ -143,6 +147,7 @@ pub fn plan(
     let logits = BufferId(4);
     Ok(Plan {
         weights: weights.finish(),
+        precision,
         buffers: vec![
             Buffer { name: "hidden", width: n_embd },
             Buffer { name: "qkv", width: heads.qkv_width() },
@@ -150,12 +155,10 @@ pub fn plan(
             Buffer { name: "gated", width: n_ffn },
             Buffer { name: "logits", width: config.n_vocab },
         ],
-        caches: vec![heads; config.n_layers],
-        rope: RopeTable {
-            frequencies: config.rope.frequencies(rope_divisors),
-            magnitude: config.rope.magnitude(),
-        },
+        caches: vec![CacheShape { heads, window: None }; config.n_layers],
+        rope: rope_table(config, rope_divisors),
         layers,
+        layer_ends,
         head: Linear {
             weight: unembedding,
             bias: None,
@@ -166,27 +169,4 @@ pub fn plan(
         },
         n_vocab: config.n_vocab,
     })
-}
-
-fn norm(
-    weights: &mut WeightTableBuilder<'_>,
-    config: &ModelConfig,
-    name: String,
-    tensor: &str,
-) -> Result<Norm> {
-    let gain = weights.vector(name, &[(tensor, config.n_embd)])?;
-    Ok(Norm { gain, eps: config.rms_eps })
-}
-
-/// The biases of a projection, where the file has them: all or none.
-fn optional_bias(
-    weights: &mut WeightTableBuilder<'_>,
-    name: String,
-    tensors: &[(&str, usize)],
-) -> Result<Option<WeightId>> {
-    if tensors.iter().any(|(tensor, _)| weights.has(tensor)) {
-        weights.vector(name, tensors).map(Some)
-    } else {
-        Ok(None)
-    }
 }

@@ -10,7 +10,7 @@ pub mod rope;
 
 use crate::{
     config::RopePairing,
-    weights::{WeightId, WeightTable},
+    weights::{Precision, WeightId, WeightTable},
 };
 
 /// Index of an activation buffer in its plan.
@@ -58,6 +58,34 @@ impl Heads {
     }
 }
 
+/// Positions that a ring keeps beyond its window: so far back a conversation can be taken up again
+/// without computing it anew, and so many tokens can a chunk have.
+const RING_SLACK: usize = 1024;
+
+/// A key/value cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Shape of a position.
+    pub heads: Heads,
+    /// Positions that a token sees, its own among them; all of them where absent.
+    pub window: Option<usize>,
+}
+
+impl CacheShape {
+    /// Positions that are kept in a context of `context_length`: the last so many, in a ring.
+    pub fn capacity(self, context_length: usize) -> usize {
+        match self.window {
+            Some(window) => (window + RING_SLACK).min(context_length),
+            None => context_length,
+        }
+    }
+
+    /// The first position that a token at `position` sees.
+    pub fn first_seen(self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
 /// RMSNorm ahead of a matrix: `x · gain / √(mean(x²) + eps)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
@@ -96,6 +124,47 @@ pub struct Linear {
     pub then: Then,
 }
 
+/// Products with the matrices of the experts that each token was routed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    /// A matrix for each expert, [n_experts, n_out, n_in].
+    pub weight: WeightId,
+    /// Added to the products, [n_experts, n_out].
+    pub bias: Option<WeightId>,
+    /// Applied to the input first.
+    pub norm: Option<Norm>,
+    /// Experts of the layer.
+    pub n_experts: usize,
+    /// Experts of a token.
+    pub n_used: usize,
+    /// Input, see [`ThenExperts`].
+    pub x: BufferId,
+    /// Which experts and with what weights, as [`Op::Route`] writes them.
+    pub routing: BufferId,
+    /// Output, see [`ThenExperts`].
+    pub out: BufferId,
+    /// What becomes of the products.
+    pub then: ThenExperts,
+}
+
+/// What becomes of the products of [`Op::Experts`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ThenExperts {
+    /// The gated unit of gpt-oss, over matrices whose rows are gates, then ups:
+    /// `g · sigmoid(1.702 g) · (u + 1)` with `g` at most `limit`, `u` within `±limit`. From
+    /// [n_tokens, n_in] to [n_tokens, n_used, n_out / 2].
+    SwiGlu {
+        /// The bound.
+        limit: f32,
+    },
+    /// Products are weighted and added to the output: from [n_tokens, n_used, n_in] to
+    /// [n_tokens, n_out].
+    Add,
+}
+
+/// Steepness of the sigmoid in [`ThenExperts::SwiGlu`].
+pub const SWIGLU_ALPHA: f32 = 1.702;
+
 /// One step of a plan.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
@@ -122,7 +191,7 @@ pub enum Op {
         /// Elements of a head that rotate.
         n_rot: usize,
     },
-    /// Causal attention of the chunk's queries over the cache.
+    /// Causal attention of the chunk's queries over the cache, within its window.
     Attention {
         /// Rotated queries in the first columns, [n_tokens, `heads.qkv_width()`].
         qkv: BufferId,
@@ -134,7 +203,22 @@ pub enum Op {
         heads: Heads,
         /// Factor on the dot products, usually `1/√head_dim`.
         scale: f32,
+        /// For each query head the score of a key without a value, [n_heads]: it takes weight from
+        /// all others.
+        sinks: Option<WeightId>,
     },
+    /// The experts of each token: those of the `n_used` largest logits, the lowest index among equals,
+    /// weighted by a softmax over these logits.
+    Route {
+        /// The router's logits, [n_tokens, n_experts].
+        logits: BufferId,
+        /// Experts of a token.
+        n_used: usize,
+        /// Output: the experts' indices as numbers, then their weights, [n_tokens, 2 · n_used].
+        out: BufferId,
+    },
+    /// Products with the matrices of these experts.
+    Experts(Experts),
 }
 
 /// A model's computation.
@@ -142,14 +226,18 @@ pub enum Op {
 pub struct Plan {
     /// The weights that the operations name.
     pub weights: WeightTable,
+    /// How exact keys and values are to be held.
+    pub precision: Precision,
     /// The activation buffers that the operations name.
     pub buffers: Vec<Buffer>,
     /// The key/value caches that the operations name.
-    pub caches: Vec<Heads>,
+    pub caches: Vec<CacheShape>,
     /// Frequencies of rotary embeddings.
     pub rope: rope::RopeTable,
     /// From tokens to the residual stream after the last layer; `hidden` holds it.
     pub layers: Vec<Op>,
+    /// Counts of operations after which `hidden` is the embedding, and the output of each layer.
+    pub layer_ends: Vec<usize>,
     /// From a row of `hidden` to logits.
     pub head: Linear,
     /// Number of logits.

@@ -4,8 +4,11 @@
 //! whose keys and values the device holds; a prompt that begins like it is computed from the first
 //! difference on. A cancelled or failed run leaves that list true, so the next run just works.
 
+mod gguf_set;
+mod heads;
 mod open;
 mod pace;
+mod safetensors_set;
 pub mod stop;
 
 use std::rc::Rc;
@@ -15,11 +18,13 @@ use crate::{
     config::ModelConfig,
     engine::{Engine, MemoryUse},
     error::{Error, ErrorKind, Result},
+    ops::CacheShape,
     sampler::SamplingParams,
     source::LocalFuture,
     tokenizer::{StreamDecoder, Tokenizer},
 };
-pub use open::ModelFile;
+pub use heads::Heads;
+pub use open::{Description, Entry, Opened};
 use pace::Pace;
 use stop::StopMatcher;
 
@@ -97,33 +102,41 @@ pub struct Summary {
 /// A model on a device.
 pub struct Session {
     engine: Box<dyn Engine>,
-    /// What the file says of the model.
-    pub file: Rc<ModelFile>,
+    /// What the files say of the model.
+    pub description: Rc<Description>,
     /// Most positions the cache holds.
     pub context_length: usize,
     /// Tokens whose keys and values the cache holds.
     cached: Vec<u32>,
+    /// Positions that were ever written since position 0 was: rings hold the last of them.
+    written: usize,
 }
 
 impl Session {
     /// A session on an engine whose weights are loaded and that holds `context_length` positions.
-    pub fn new(engine: Box<dyn Engine>, file: ModelFile, context_length: usize) -> Self {
-        Self { engine, file: Rc::new(file), context_length, cached: Vec::new() }
+    pub fn new(engine: Box<dyn Engine>, description: Description, context_length: usize) -> Self {
+        Self {
+            engine,
+            description: Rc::new(description),
+            context_length,
+            cached: Vec::new(),
+            written: 0,
+        }
     }
 
     /// The model's numbers.
     pub fn config(&self) -> &ModelConfig {
-        &self.file.config
+        &self.description.config
     }
 
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.file.tokenizer
+        &self.description.tokenizer
     }
 
     /// The model's chat template.
     pub fn template(&self) -> Option<&ChatTemplate> {
-        self.file.template.as_ref()
+        self.description.template.as_ref()
     }
 
     /// What computes, for people.
@@ -162,6 +175,33 @@ impl Session {
             host.yield_now().await;
         }
         Ok(logits)
+    }
+
+    /// The residual stream after the embedding and after each layer for each of `tokens`,
+    /// [n_layers + 1, n_tokens, n_embd].
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub async fn hidden_states(
+        &mut self,
+        tokens: &[u32],
+        host: &dyn Host,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
+        self.check_tokens(tokens)?;
+        self.cached.clear();
+        let n_embd = self.config().n_embd;
+        let mut states = vec![Vec::new(); self.config().n_layers + 1];
+        for (i, chunk) in tokens.chunks(self.engine.max_chunk()).enumerate() {
+            check_abort(aborted)?;
+            let position = i * self.engine.max_chunk();
+            let computed = self.engine.hidden_states(chunk, position).await?;
+            for (state, rows) in states.iter_mut().zip(computed.chunks(chunk.len() * n_embd)) {
+                state.extend_from_slice(rows);
+            }
+            host.yield_now().await;
+        }
+        Ok(states.concat())
     }
 
     /// Generates after `request.tokens`; `on_tokens` takes each batch of tokens as it comes.
@@ -226,6 +266,7 @@ impl Session {
             events.clear();
             for sampled in drawn {
                 self.cached.extend(pending.replace(sampled.token));
+                self.written = self.written.max(self.cached.len());
                 if finished {
                     continue;
                 }
@@ -237,7 +278,8 @@ impl Session {
                     summary.finish_reason = FinishReason::Stop;
                     piece = text.finish();
                 } else {
-                    let bytes = self.file.tokenizer.token_bytes(sampled.token).unwrap_or_default();
+                    let bytes =
+                        self.description.tokenizer.token_bytes(sampled.token).unwrap_or_default();
                     if text.push(bytes, &mut piece) {
                         finished = true;
                         summary.finish_reason = FinishReason::Stop;
@@ -267,7 +309,8 @@ impl Session {
         let tokens = &request.tokens;
         let n_common = self.cached.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         // At least one token is computed: logits follow from it.
-        let n_reused = if request.reuse_prefix { n_common.min(tokens.len() - 1) } else { 0 };
+        let n_common = n_common.min(tokens.len() - 1);
+        let n_reused = if request.reuse_prefix { self.still_held(n_common) } else { 0 };
         self.cached.truncate(n_reused);
         for chunk in tokens[n_reused..].chunks(self.engine.max_chunk()) {
             host.yield_now().await;
@@ -277,8 +320,20 @@ impl Session {
         Ok(n_reused)
     }
 
+    /// Of the first `n_common` positions, how many can be continued: all of them, or none if a ring has
+    /// lost what the next token would see.
+    fn still_held(&self, n_common: usize) -> usize {
+        let held = |shape: &CacheShape| {
+            let first_held = self.written.saturating_sub(shape.capacity(self.context_length));
+            shape.first_seen(n_common) >= first_held
+        };
+        if self.engine.caches().iter().all(held) { n_common } else { 0 }
+    }
+
     async fn extend(&mut self, chunk: &[u32]) -> Result<()> {
         let position = self.cached.len();
+        self.written =
+            if position == 0 { chunk.len() } else { self.written.max(position + chunk.len()) };
         match self.engine.extend(chunk, position).await {
             Ok(()) => {
                 self.cached.extend_from_slice(chunk);

@@ -1,71 +1,111 @@
-//! From the head of a model file to everything that is known before its weights are read.
+//! From the heads of a model's files to everything that is known before its weights are read.
 
+use std::rc::Rc;
+
+use super::{gguf_set, heads::Heads, safetensors_set};
 use crate::{
     chat::ChatTemplate,
-    checkpoint::{Gguf, TensorInfo, dequantize},
+    checkpoint::{TensorInfo, TensorTable, dequantize},
     config::ModelConfig,
     error::{Error, Result},
     model,
     ops::Plan,
-    source::Source,
+    source::{Folder, Source},
     tokenizer::Tokenizer,
-    weights::{Precision, read_gguf_header},
+    weights::Precision,
 };
 
-/// What a model file says of itself.
-pub struct ModelFile {
-    /// The file's tables.
-    pub gguf: Gguf,
+/// How the files of a model are found in their folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A GGUF file of this name, the first one if there are several.
+    Gguf(String),
+    /// `config.json` beside safetensors, as the Hugging Face hub has them.
+    Safetensors,
+}
+
+/// What a model's files say of it.
+pub struct Description {
+    /// The names of its tensors, and where they are.
+    pub tensors: TensorTable,
     /// The model's numbers.
     pub config: ModelConfig,
     /// Text ↔ tokens.
     pub tokenizer: Tokenizer,
-    /// Messages → text, where the file has a template.
+    /// Messages → text, where the files have a template.
     pub template: Option<ChatTemplate>,
-    /// Divisors of the rotary frequencies, where the file has them.
+    /// Divisors of the rotary frequencies, where the files have them.
     pub rope_divisors: Option<Vec<f32>>,
 }
 
-impl ModelFile {
-    /// Reads the head of the file at `source`; also returns the head's bytes, for storage.
+/// A model's files, opened.
+pub struct Opened {
+    /// What they say.
+    pub description: Description,
+    /// Their heads, from which [`Description::new`] makes the same again.
+    pub heads: Heads,
+    /// The files with tensors, as [`TensorTable`] counts them.
+    pub sources: Vec<Rc<dyn Source>>,
+}
+
+impl Description {
+    /// Reads the heads of the files in `folder`.
     ///
     /// # Errors
-    /// Those of the source; `invalid_model` and `unsupported` naming the tensor or key.
-    pub async fn open(source: &dyn Source) -> Result<(Self, Vec<u8>)> {
-        let (head, gguf) = read_gguf_header(source).await?;
-        let rope_divisors = match gguf.tensor(model::ROPE_DIVISORS_TENSOR) {
-            Some(tensor) => Some(read_vector(source, tensor).await?),
+    /// Those of the folder; `invalid_model` and `unsupported` naming the file, tensor or key.
+    pub async fn open(folder: &dyn Folder, entry: &Entry) -> Result<Opened> {
+        let (heads, sources) = match entry {
+            Entry::Gguf(name) => gguf_set::open(folder, name).await?,
+            Entry::Safetensors => safetensors_set::open(folder).await?,
+        };
+        let tensors = tensors(&heads)?;
+        let rope_divisors = match tensors.get(model::ROPE_DIVISORS_TENSOR) {
+            Some((file, tensor)) => Some(read_vector(sources[file].as_ref(), tensor).await?),
             None => None,
         };
-        Ok((Self::new(gguf, rope_divisors)?, head))
+        let description = Self::with_tensors(&heads, tensors, rope_divisors)?;
+        Ok(Opened { description, heads, sources })
     }
 
-    /// What the tables of a file and its rotary divisors make.
+    /// What the heads of files and their rotary divisors make.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn new(gguf: Gguf, rope_divisors: Option<Vec<f32>>) -> Result<Self> {
-        let config = ModelConfig::from_gguf(&gguf)?;
+    pub fn new(heads: &Heads, rope_divisors: Option<Vec<f32>>) -> Result<Self> {
+        Self::with_tensors(heads, tensors(heads)?, rope_divisors)
+    }
+
+    fn with_tensors(
+        heads: &Heads,
+        tensors: TensorTable,
+        rope_divisors: Option<Vec<f32>>,
+    ) -> Result<Self> {
+        let (config, tokenizer, template) = if is_gguf(heads) {
+            let metadata = gguf_set::metadata(heads)?;
+            let template = metadata.optional_str("tokenizer.chat_template")?.map(str::to_owned);
+            let config = ModelConfig::from_gguf(&metadata, &tensors)?;
+            (config, Tokenizer::from_gguf(&metadata)?, template)
+        } else {
+            safetensors_set::describe(heads)?
+        };
         if let Some(divisors) = &rope_divisors {
             check_divisors(divisors, config.rope.n_rot / 2)?;
         }
-        let tokenizer = Tokenizer::from_gguf(&gguf.metadata)?;
         if tokenizer.n_vocab() > config.n_vocab {
             return Err(Error::invalid("vocabulary has more tokens than the embedding has rows")
-                .with("tensor", "token_embd.weight")
                 .with("needed", tokenizer.n_vocab())
                 .with("found", config.n_vocab));
         }
         let text_of = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id]));
-        let template = match gguf.metadata.optional_str("tokenizer.chat_template")? {
+        let template = match template {
             Some(template) => Some(ChatTemplate::new(
-                template,
+                &template,
                 text_of(tokenizer.bos()).as_deref(),
                 text_of(tokenizer.stop_ids().first().copied()).as_deref(),
             )?),
             None => None,
         };
-        Ok(Self { gguf, config, tokenizer, template, rope_divisors })
+        Ok(Self { tensors, config, tokenizer, template, rope_divisors })
     }
 
     /// Tokens of a prompt: `text`, after the token that begins a text if the model wants one. Special
@@ -86,8 +126,16 @@ impl ModelFile {
     /// # Errors
     /// `invalid_model` and `unsupported` naming the tensor.
     pub fn plan(&self, precision: Precision) -> Result<Plan> {
-        model::plan(&self.gguf, &self.config, precision, self.rope_divisors.as_deref())
+        model::plan(&self.tensors, &self.config, precision, self.rope_divisors.as_deref())
     }
+}
+
+fn is_gguf(heads: &Heads) -> bool {
+    heads.0.first().is_some_and(|head| head.bytes.starts_with(b"GGUF"))
+}
+
+fn tensors(heads: &Heads) -> Result<TensorTable> {
+    if is_gguf(heads) { gguf_set::tensors(heads) } else { safetensors_set::tensors(heads) }
 }
 
 fn check_divisors(divisors: &[f32], n_pairs: usize) -> Result<()> {

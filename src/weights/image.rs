@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{WeightId, WeightTable};
+use super::{Section, WeightId, WeightTable};
 
 /// Alignment of sections in the image, in bytes.
 const ALIGNMENT: u64 = 256;
@@ -33,29 +33,32 @@ pub struct ImageSection {
 }
 
 impl ImageSection {
-    /// Bytes of the image that hold the quants of `rows`.
-    pub fn quants_range(&self, rows: &Range<usize>) -> Range<u64> {
-        range(self.quants, self.quants_row_bytes, rows)
+    /// Bytes of a row of `section`.
+    pub fn row_bytes(&self, section: Section) -> usize {
+        match section {
+            Section::Quants => self.quants_row_bytes,
+            Section::Scales => self.scales_row_bytes,
+        }
     }
 
-    /// Bytes of the image that hold the scales of `rows`.
-    pub fn scales_range(&self, rows: &Range<usize>) -> Range<u64> {
-        range(self.scales, self.scales_row_bytes, rows)
+    /// Bytes of the image that hold `section` of `rows`.
+    pub fn range(&self, section: Section, rows: &Range<usize>) -> Range<u64> {
+        let start = match section {
+            Section::Quants => self.quants,
+            Section::Scales => self.scales,
+        };
+        let row_bytes = self.row_bytes(section) as u64;
+        start + rows.start as u64 * row_bytes..start + rows.end as u64 * row_bytes
     }
-}
-
-fn range(start: u64, row_bytes: usize, rows: &Range<usize>) -> Range<u64> {
-    let row_bytes = row_bytes as u64;
-    start + rows.start as u64 * row_bytes..start + rows.end as u64 * row_bytes
 }
 
 impl Image {
     /// Lays out the image of `table`.
     pub fn new(table: &WeightTable) -> Self {
         let mut len = 0;
-        let mut place = |bytes: usize| {
+        let mut place = |row_bytes: usize, n_rows: usize| {
             let start = len;
-            len = (start + bytes as u64).next_multiple_of(ALIGNMENT);
+            len = (start + row_bytes as u64 * n_rows as u64).next_multiple_of(ALIGNMENT);
             start
         };
         let sections = table
@@ -67,8 +70,8 @@ impl Image {
                     let quants_row_bytes = segment.layout.quants_row_bytes(weight.n_cols);
                     let scales_row_bytes = segment.layout.scales_row_bytes(weight.n_cols);
                     sections.push(ImageSection {
-                        quants: place(quants_row_bytes * segment.rows.len()),
-                        scales: place(scales_row_bytes * segment.rows.len()),
+                        quants: place(quants_row_bytes, segment.rows.len()),
+                        scales: place(scales_row_bytes, segment.rows.len()),
                         quants_row_bytes,
                         scales_row_bytes,
                     });

@@ -25,12 +25,15 @@ pub enum Precision {
 
 /// How the elements of a matrix or vector are held.
 ///
-/// Scales are f16. Products of two scales in K-quants are rounded to f16 (relative error 2⁻¹¹).
+/// Scales are f16, but for [`Layout::Fp4`]. Products of two scales in K-quants are rounded to f16 (relative error 2⁻¹¹).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// 4-bit codes `q` and a pair `(d, m)` a block: `d·q + m`, `q` from 0 to 15. Byte `j` of a block
     /// holds element `j` in its low and element `j + 16` in its high half.
     U4,
+    /// 4-bit floats (E2M1: ±0, 0.5, 1, 1.5, 2, 3, 4, 6) and one power of two a block (E8M0: a byte `s`
+    /// for 2^(s − 127)): MXFP4, with codes in the order of [`Layout::U4`].
+    Fp4,
     /// 8-bit signed codes and one scale `d` a block: `d·q`.
     I8,
     /// 8-bit signed codes and one scale `d` for each 16 elements: `d·q`.
@@ -49,8 +52,16 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout of a matrix.
-    pub const MATRICES: [Self; 7] =
-        [Self::U4, Self::I8, Self::I8Group16, Self::I8Affine, Self::F16, Self::Bf16, Self::F32];
+    pub const MATRICES: [Self; 8] = [
+        Self::U4,
+        Self::Fp4,
+        Self::I8,
+        Self::I8Group16,
+        Self::I8Affine,
+        Self::F16,
+        Self::Bf16,
+        Self::F32,
+    ];
 
     /// The layout for a matrix that a file holds as `dtype`.
     ///
@@ -66,9 +77,9 @@ impl Layout {
             (DType::F16, Precision::Exact) => Self::F16,
             (DType::Bf16, Precision::Exact) => Self::Bf16,
             (DType::F32, Precision::Exact) => Self::F32,
-            (DType::Mxfp4 | DType::U8, _) => {
-                return Err(Error::unsupported("matrix of this type outside of experts")
-                    .with("found", dtype.name()));
+            (DType::Mxfp4, _) => Self::Fp4,
+            (DType::U8, _) => {
+                return Err(Error::unsupported("matrix of this type").with("found", dtype.name()));
             }
         })
     }
@@ -77,6 +88,7 @@ impl Layout {
     pub const fn name(self) -> &'static str {
         match self {
             Self::U4 => "u4",
+            Self::Fp4 => "fp4",
             Self::I8 => "i8",
             Self::I8Group16 => "i8_group16",
             Self::I8Affine => "i8_affine",
@@ -90,7 +102,7 @@ impl Layout {
     /// Bytes of one row in the quants section.
     pub const fn quants_row_bytes(self, n_cols: usize) -> usize {
         match self {
-            Self::U4 => n_cols / 2,
+            Self::U4 | Self::Fp4 => n_cols / 2,
             Self::I8 | Self::I8Group16 | Self::I8Affine => n_cols,
             Self::F16 | Self::Bf16 => n_cols * 2,
             Self::F32 | Self::Vector => n_cols * 4,
@@ -103,6 +115,7 @@ impl Layout {
         match self {
             Self::U4 | Self::I8Affine | Self::I8Group16 => n_blocks * 4,
             Self::I8 => n_blocks.div_ceil(2) * 4,
+            Self::Fp4 => n_blocks.div_ceil(4) * 4,
             Self::F16 | Self::Bf16 | Self::F32 | Self::Vector => 0,
         }
     }

@@ -2,20 +2,19 @@
 //!
 //! Memory stays at one chunk of the file and its packed form, whatever the size of the model.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
-use super::{Image, Part, Sink, WeightId, WeightTable, pack::pack_row};
+use super::{
+    Encoding, Image, Part, Place, Section, Segment, Sink, WeightId, WeightTable, pack::pack_row,
+};
 use crate::{
-    checkpoint::{Gguf, Parsed},
-    error::{Error, Result},
+    checkpoint::mxfp4::ggml_from_blocks,
+    error::Result,
     source::{LocalFuture, Source},
 };
 
 /// Bytes of a file or of storage handled at a time.
 const CHUNK_BYTES: usize = 2 << 20;
-
-/// Bytes of a file's head that are read first when looking for its header.
-const FIRST_HEADER_BYTES: u64 = 4 << 20;
 
 /// Size of a shard of an image in browser storage, in bytes.
 pub const SHARD_BYTES: u64 = 64 << 20;
@@ -23,42 +22,12 @@ pub const SHARD_BYTES: u64 = 64 << 20;
 /// Told about bytes that have been taken in; an error stops the load.
 pub type LoadProgress<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 
-/// Reads and parses the header of a GGUF file.
-///
-/// Returns the bytes that hold the header, as read, and what they say.
+/// Streams every weight of `table` from `files`, each in its own order.
 ///
 /// # Errors
-/// Those of the source and of [`Gguf::parse`].
-pub async fn read_gguf_header(source: &dyn Source) -> Result<(Vec<u8>, Gguf)> {
-    let mut bytes = Vec::new();
-    let mut target = FIRST_HEADER_BYTES.min(source.len());
-    loop {
-        let start = bytes.len();
-        bytes.resize(usize::try_from(target).map_err(|_| too_large(target))?, 0);
-        source.read(start as u64, &mut bytes[start..]).await?;
-        match Gguf::parse(&bytes, source.len())? {
-            Parsed::Complete(gguf) => {
-                bytes.truncate(gguf.header_len as usize);
-                return Ok((bytes, gguf));
-            }
-            // Growing by half at least keeps the number of attempts small.
-            Parsed::NeedMore { at_least } => {
-                target = at_least.max(target.saturating_add(target / 2)).min(source.len());
-            }
-        }
-    }
-}
-
-fn too_large(needed: u64) -> Error {
-    Error::invalid("header does not fit into memory").with("needed", needed)
-}
-
-/// Streams every weight of `table` from the file at `source`, in the file's order.
-///
-/// # Errors
-/// Those of the source, of the sink, and of `progress`, which is told the bytes read so far.
+/// Those of the sources, of the sink, and of `progress`, which is told the bytes read so far.
 pub async fn load(
-    source: &dyn Source,
+    files: &[Rc<dyn Source>],
     table: &WeightTable,
     sink: &mut dyn Sink,
     progress: LoadProgress<'_>,
@@ -69,34 +38,110 @@ pub async fn load(
             parts.extend(segment.parts.iter().map(|part| (WeightId(index), segment_index, part)));
         }
     }
-    parts.sort_by_key(|(_, _, part)| part.offset);
+    parts.sort_by_key(|(_, _, part)| (part.file, part.offset));
 
-    let (mut bytes, mut quants, mut scales, mut row) = (vec![], vec![], vec![], vec![]);
+    let mut packer = Packer::default();
+    let mut bytes = Vec::new();
     let mut loaded = 0;
-    for (id, segment_index, part) in parts {
+    for (i, &(id, segment, part)) in parts.iter().enumerate() {
         let weight = table.get(id);
-        let segment = &weight.segments[segment_index];
+        let source = &files[part.file];
         let row_bytes = part.row_bytes(weight.n_cols);
-        let quants_bytes = segment.layout.quants_row_bytes(weight.n_cols);
-        let scales_bytes = segment.layout.scales_row_bytes(weight.n_cols);
-        for rows in chunks(part.rows.len(), row_bytes) {
+        let target = Target { id, segment, n_cols: weight.n_cols };
+        for rows in part_chunks(part, row_bytes) {
             bytes.resize(rows.len() * row_bytes, 0);
-            source.read(part.offset + (rows.start * row_bytes) as u64, &mut bytes).await?;
-            quants.resize(rows.len() * quants_bytes, 0);
-            scales.clear();
-            scales.resize(rows.len() * scales_bytes, 0);
-            for (i, source_row) in bytes.chunks_exact(row_bytes).enumerate() {
-                let quants_row = &mut quants[i * quants_bytes..][..quants_bytes];
-                let scales_row = &mut scales[i * scales_bytes..][..scales_bytes];
-                pack_row(part.dtype, segment.layout, source_row, quants_row, scales_row, &mut row);
-            }
-            let first = part.rows.start - segment.rows.start + rows.start;
-            sink.write_rows(id, segment_index, first..first + rows.len(), &quants, &scales)?;
+            source.read(part.offset + rows.start as u64 * row_bytes as u64, &mut bytes).await?;
+            packer.pack(part, &weight.segments[segment], rows, &bytes, target, sink)?;
             loaded += bytes.len() as u64;
             progress(loaded)?;
         }
+        if parts.get(i + 1).is_none_or(|(_, _, next)| next.file != part.file) {
+            source.rest();
+        }
     }
     Ok(())
+}
+
+/// Where packed rows go.
+#[derive(Clone, Copy)]
+struct Target {
+    id: WeightId,
+    segment: usize,
+    n_cols: usize,
+}
+
+/// Packs rows of tensors; keeps its memory from chunk to chunk.
+#[derive(Default)]
+struct Packer {
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+    /// Scratch of [`pack_row`].
+    row: Vec<f32>,
+}
+
+impl Packer {
+    /// Packs rows `rows` of the tensor of `part`, which `bytes` holds, and writes them to `sink`.
+    fn pack(
+        &mut self,
+        part: &Part,
+        segment: &Segment,
+        rows: Range<usize>,
+        bytes: &[u8],
+        Target { id, segment: segment_index, n_cols }: Target,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let row_bytes = part.row_bytes(n_cols);
+        let n_strands = part.place.n_strands;
+        let quants_bytes = segment.layout.quants_row_bytes(n_cols);
+        let scales_bytes = segment.layout.scales_row_bytes(n_cols);
+        for strand in 0..n_strands {
+            let sources = || bytes.chunks_exact(row_bytes).skip(strand).step_by(n_strands);
+            let n_rows = rows.len() / n_strands;
+            self.quants.resize(n_rows * quants_bytes, 0);
+            self.scales.clear();
+            self.scales.resize(n_rows * scales_bytes, 0);
+            match part.encoding {
+                Encoding::Blocks(dtype) => {
+                    for (i, source) in sources().enumerate() {
+                        let quants = &mut self.quants[i * quants_bytes..][..quants_bytes];
+                        let scales = &mut self.scales[i * scales_bytes..][..scales_bytes];
+                        pack_row(dtype, segment.layout, source, quants, scales, &mut self.row);
+                    }
+                }
+                Encoding::Mxfp4Codes => {
+                    let targets = self.quants.chunks_exact_mut(quants_bytes);
+                    for (target, source) in targets.zip(sources()) {
+                        let blocks = target.as_chunks_mut().0.iter_mut().zip(source.as_chunks().0);
+                        blocks.for_each(|(target, block)| *target = ggml_from_blocks(block));
+                    }
+                }
+                Encoding::Mxfp4Scales => {
+                    let targets = self.scales.chunks_exact_mut(scales_bytes);
+                    targets.zip(sources()).for_each(|(t, s)| t[..s.len()].copy_from_slice(s));
+                }
+            }
+            let first = part.place.of(rows.start + strand) - segment.rows.start;
+            let rows = first..first + n_rows;
+            if part.encoding != Encoding::Mxfp4Scales {
+                sink.write(id, segment_index, Section::Quants, rows.clone(), &self.quants)?;
+            }
+            if part.encoding != Encoding::Mxfp4Codes && scales_bytes > 0 {
+                sink.write(id, segment_index, Section::Scales, rows, &self.scales)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits the rows of a tensor into chunks whose strands each stand together in the weight.
+fn part_chunks(part: &Part, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
+    let Place { group_rows, group_stride, n_strands, .. } = part.place;
+    let is_contiguous = n_strands == 1 && group_stride == group_rows;
+    let group_rows = if is_contiguous { part.n_rows } else { group_rows };
+    (0..part.n_rows).step_by(group_rows.max(1)).flat_map(move |start| {
+        chunks(group_rows / n_strands, row_bytes * n_strands)
+            .map(move |rows| start + rows.start * n_strands..start + rows.end * n_strands)
+    })
 }
 
 /// Streams every weight of `table` from its stored image.
@@ -110,22 +155,24 @@ pub async fn load_image(
     progress: LoadProgress<'_>,
 ) -> Result<()> {
     let image = Image::new(table);
-    let (mut quants, mut scales) = (vec![], vec![]);
+    let mut bytes = Vec::new();
     let mut loaded = 0;
     for (index, weight) in table.weights.iter().enumerate() {
+        let id = WeightId(index);
         for (segment_index, segment) in weight.segments.iter().enumerate() {
-            let section = image.section(WeightId(index), segment_index);
-            for rows in chunks(segment.rows.len(), section.quants_row_bytes) {
-                for (buffer, range) in [
-                    (&mut quants, section.quants_range(&rows)),
-                    (&mut scales, section.scales_range(&rows)),
-                ] {
-                    buffer.resize((range.end - range.start) as usize, 0);
-                    shards.read(range.start, buffer).await?;
-                    loaded += buffer.len() as u64;
+            let place = image.section(id, segment_index);
+            for section in [Section::Quants, Section::Scales] {
+                let row_bytes = place.row_bytes(section);
+                if row_bytes == 0 {
+                    continue;
                 }
-                sink.write_rows(WeightId(index), segment_index, rows, &quants, &scales)?;
-                progress(loaded)?;
+                for rows in chunks(segment.rows.len(), row_bytes) {
+                    bytes.resize(rows.len() * row_bytes, 0);
+                    shards.read(place.range(section, &rows).start, &mut bytes).await?;
+                    sink.write(id, segment_index, section, rows, &bytes)?;
+                    loaded += bytes.len() as u64;
+                    progress(loaded)?;
+                }
             }
         }
     }
@@ -151,15 +198,15 @@ pub trait Shards {
 pub struct Tee<'a>(pub &'a mut dyn Sink, pub &'a mut dyn Sink);
 
 impl Sink for Tee<'_> {
-    fn write_rows(
+    fn write(
         &mut self,
         id: WeightId,
         segment: usize,
+        section: Section,
         rows: Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        bytes: &[u8],
     ) -> Result<()> {
-        self.0.write_rows(id, segment, rows.clone(), quants, scales)?;
-        self.1.write_rows(id, segment, rows, quants, scales)
+        self.0.write(id, segment, section, rows.clone(), bytes)?;
+        self.1.write(id, segment, section, rows, bytes)
     }
 }

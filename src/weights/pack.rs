@@ -7,7 +7,7 @@
 use half::{bf16, f16};
 
 use super::layout::{BLOCK, Layout};
-use crate::checkpoint::{DType, dequantize};
+use crate::checkpoint::{DType, dequantize::dequantize, dequantize::mxfp4_number};
 
 /// Packs one row of `n_cols` elements.
 ///
@@ -36,6 +36,12 @@ pub fn pack_row(
             for (i, block) in source.as_chunks::<20>().0.iter().enumerate() {
                 scales[i * 4..][..4].copy_from_slice(&block[..4]);
                 quants[i * 16..][..16].copy_from_slice(&block[4..]);
+            }
+        }
+        (DType::Mxfp4, Layout::Fp4) => {
+            for (i, block) in source.as_chunks::<17>().0.iter().enumerate() {
+                scales[i] = block[0];
+                quants[i * 16..][..16].copy_from_slice(&block[1..]);
             }
         }
         (DType::Q8_0, Layout::I8) => {
@@ -145,7 +151,7 @@ fn encode_row(layout: Layout, row: &[f32], quants: &mut [u8], scales: &mut [u8])
                 *quant = x.to_le_bytes();
             }
         }
-        Layout::U4 | Layout::I8Group16 | Layout::I8Affine => {
+        Layout::U4 | Layout::Fp4 | Layout::I8Group16 | Layout::I8Affine => {
             unreachable!("numbers are not quantised anew to {}", layout.name())
         }
     }
@@ -163,12 +169,13 @@ pub fn unpack_row(layout: Layout, quants: &[u8], scales: &[u8], row: &mut [f32])
         |block: usize| (f16_at(scales, block * 4).to_f32(), f16_at(scales, block * 4 + 2).to_f32());
     for (i, x) in row.iter_mut().enumerate() {
         let (block, j) = (i / BLOCK, i % BLOCK);
+        let nibble = || quants[block * 16 + j % 16] >> (j / 16 * 4) & 15;
         *x = match layout {
             Layout::U4 => {
                 let (d, m) = pair(block);
-                let byte = quants[block * 16 + j % 16];
-                d * f32::from(if j < 16 { byte & 15 } else { byte >> 4 }) + m
+                d * f32::from(nibble()) + m
             }
+            Layout::Fp4 => mxfp4_number(nibble(), scales[block]),
             Layout::I8 => f16_at(scales, block * 2).to_f32() * f32::from(quants[i] as i8),
             Layout::I8Group16 => f16_at(scales, i / 16 * 2).to_f32() * f32::from(quants[i] as i8),
             Layout::I8Affine => {

@@ -1,15 +1,16 @@
 //! Damaged model files: opening one and planning its weights ends in a typed error or in a plan, never
 //! in a panic.
 
-use pesi::{Error, ErrorKind, checkpoint::DType, session::ModelFile, weights::Precision};
+use pesi::{Error, ErrorKind, checkpoint::DType, session::Description, weights::Precision};
 use proptest::{prelude::*, sample::Index};
 
 use super::tiny::{Bytes, Kind, Random, write};
 
 fn open(bytes: Vec<u8>) -> Result<(), Error> {
     pollster::block_on(async {
-        let (file, _) = ModelFile::open(&Bytes(bytes)).await?;
-        file.plan(Precision::Compact).map(drop)
+        let (folder, entry) = Bytes(bytes).in_folder();
+        let opened = Description::open(&folder, &entry).await?;
+        opened.description.plan(Precision::Compact).map(drop)
     })
 }
 

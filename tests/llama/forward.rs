@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use pesi::{
-    checkpoint::{DType, Gguf, Parsed, dequantize},
+    checkpoint::{DType, Gguf, Parsed, TensorTable, dequantize},
     config::{ModelConfig, RopePairing, RopeScaling},
     cpu::reference,
     engine::{DeviceKind, create_engine},
     gpu::context::AdapterHints,
     ops::{Heads, Then},
-    session::{Host, ModelFile, Session},
+    session::{Description, Host, Opened, Session},
     source::LocalFuture,
     weights::{Precision, load},
 };
@@ -45,7 +45,8 @@ fn reference_logits(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
             (tensor.name.as_str(), elements)
         })
         .collect();
-    let config = ModelConfig::from_gguf(&gguf).unwrap();
+    let table = TensorTable::new(vec![gguf.tensors.clone()]).unwrap();
+    let config = ModelConfig::from_gguf(&gguf.metadata, &table).unwrap();
     let divisors = tensors.get("rope_freqs.weight").map(Vec::as_slice);
     let frequencies = config.rope.frequencies(divisors);
     let heads = Heads { n_heads: N_HEADS, n_kv_heads: N_KV_HEADS, head_dim: HEAD_DIM };
@@ -80,7 +81,7 @@ fn reference_logits(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
             .enumerate()
             .flat_map(|(position, q)| {
                 let seen = (position + 1) * heads.kv_width();
-                reference::attention(q, &k[..seen], &v[..seen], heads, scale)
+                reference::attention(q, &k[..seen], &v[..seen], heads, scale, None)
             })
             .collect();
         let added = product(&attended, layer, "attn_output", heads.q_width());
@@ -104,12 +105,12 @@ fn reference_logits(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
 
 fn logits_on(device: &DeviceKind, bytes: &[u8], precision: Precision, tokens: &[u32]) -> Vec<f32> {
     pollster::block_on(async {
-        let source = Bytes(bytes.to_vec());
-        let (file, _) = ModelFile::open(&source).await.unwrap();
-        let plan = file.plan(precision).unwrap();
+        let (folder, entry) = Bytes(bytes.to_vec()).in_folder();
+        let Opened { description, sources, .. } = Description::open(&folder, &entry).await.unwrap();
+        let plan = description.plan(precision).unwrap();
         let mut engine = create_engine(device, &plan, 256).await.unwrap();
-        load(&source, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
-        let mut session = Session::new(engine, file, 256);
+        load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+        let mut session = Session::new(engine, description, 256);
         session.logits(tokens, &NoHost, &|| false).await.unwrap()
     })
 }
@@ -186,7 +187,8 @@ fn rotary_scaling_follows_its_definitions() {
     let Parsed::Complete(gguf) = Gguf::parse(&bytes, bytes.len() as u64).unwrap() else {
         panic!("the whole file is given")
     };
-    let rope = ModelConfig::from_gguf(&gguf).unwrap().rope;
+    let table = TensorTable::new(vec![gguf.tensors]).unwrap();
+    let rope = ModelConfig::from_gguf(&gguf.metadata, &table).unwrap().rope;
     assert!(matches!(rope.scaling, RopeScaling::Yarn { factor: 4.0, .. }));
     assert!((rope.magnitude() - (0.1 * 4_f32.ln() + 1.0)).abs() < 1e-6);
     let scaled = rope.frequencies(None);

@@ -1,10 +1,13 @@
 //! A tiny Llama as a GGUF file in memory, with any types, biases and rotary scaling.
 
+use std::rc::Rc;
+
 use half::{bf16, f16};
 use pesi::{
     Error, ErrorKind, Result,
     checkpoint::DType,
-    source::{LocalFuture, Source},
+    session::Entry,
+    source::{Folder, LocalFuture, Source},
 };
 
 use super::writer::{File, array, string, strings, value_type};
@@ -19,6 +22,25 @@ pub const N_VOCAB: usize = 260;
 
 /// A file in memory.
 pub struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    /// The file alone in a folder, and how it is found there.
+    pub fn in_folder(self) -> (InFolder, Entry) {
+        (InFolder(Rc::new(self)), Entry::Gguf(NAME.to_owned()))
+    }
+}
+
+const NAME: &str = "tiny.gguf";
+
+/// A folder with one file.
+pub struct InFolder(Rc<Bytes>);
+
+impl Folder for InFolder {
+    fn open<'a>(&'a self, name: &'a str) -> LocalFuture<'a, Result<Option<Rc<dyn Source>>>> {
+        let file = (name == NAME).then(|| self.0.clone() as Rc<dyn Source>);
+        Box::pin(async { Ok(file) })
+    }
+}
 
 impl Source for Bytes {
     fn len(&self) -> u64 {

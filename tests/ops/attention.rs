@@ -8,28 +8,32 @@ use pesi::{
         ops::attention::{self, Operands},
         record::Extent,
     },
-    ops::Heads,
+    ops::{CacheShape, Heads},
+    weights::Precision,
 };
 
 use super::{
-    data::{Random, assert_close},
-    device::devices,
+    data::{Matrix, Random, assert_close},
+    device::{Device, devices},
 };
 
 fn halves(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| f16::from_f32(random.signed()).to_f32()).collect()
 }
 
-/// [n_positions, kv_width] in the cache's order, two halves a word.
-fn packed(rows: &[f32], heads: Heads, capacity: usize) -> Vec<u32> {
-    let (dim, half) = (heads.head_dim, heads.head_dim / 2);
-    let mut words = vec![0; heads.n_kv_heads * capacity * half];
+/// [n_positions, kv_width] in the cache's order: f32, or two halves a word.
+fn packed(rows: &[f32], cache: &Cache) -> Vec<u32> {
+    let heads = cache.shape.heads;
+    let n_words = if cache.full { heads.head_dim } else { heads.head_dim / 2 };
+    let mut words = vec![0; heads.n_kv_heads * cache.capacity * n_words];
     for (position, row) in rows.chunks_exact(heads.kv_width()).enumerate() {
-        for (head, row) in row.chunks_exact(dim).enumerate() {
-            for (i, pair) in row.chunks_exact(2).enumerate() {
-                let bits = |x: f32| u32::from(f16::from_f32(x).to_bits());
-                words[(head * capacity + position) * half + i] =
-                    bits(pair[0]) | bits(pair[1]) << 16;
+        for (head, row) in row.chunks_exact(heads.head_dim).enumerate() {
+            let at = (head * cache.capacity + position % cache.capacity) * n_words;
+            let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
+            for (word, x) in
+                words[at..at + n_words].iter_mut().zip(row.chunks_exact(heads.head_dim / n_words))
+            {
+                *word = if cache.full { x[0].to_bits() } else { half(x[0]) | half(x[1]) << 16 };
             }
         }
     }
@@ -38,7 +42,20 @@ fn packed(rows: &[f32], heads: Heads, capacity: usize) -> Vec<u32> {
 
 #[test]
 fn gpu_attention_matches_double_precision() {
-    let capacity = 1100;
+    let cases =
+        [(0, 1), (62, 1), (63, 1), (64, 1), (255, 1), (256, 1), (1090, 1), (0, 3), (250, 9)];
+    check(None, 1100, &cases);
+}
+
+#[test]
+fn gpu_attention_within_a_window_matches_double_precision() {
+    // Around the window's size, and where the ring has been overwritten.
+    let cases = [(0, 1), (98, 1), (99, 1), (100, 1), (96, 9), (1123, 1), (1120, 9), (2300, 3)];
+    check(Some(100), 3000, &cases);
+    check(Some(1), 3000, &[(0, 1), (0, 3), (1100, 1)]);
+}
+
+fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)]) {
     for mut device in devices() {
         // Small splits, so that a test reaches many.
         device.tuning.split_keys = 64;
@@ -49,51 +66,83 @@ fn gpu_attention_matches_double_precision() {
             Heads { n_heads: 2, n_kv_heads: 1, head_dim: 128 },
             Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 },
         ] {
-            for (position, n_tokens) in
-                [(0, 1), (62, 1), (63, 1), (64, 1), (255, 1), (256, 1), (1090, 1), (0, 3), (250, 9)]
-            {
-                let n_keys = position + n_tokens;
-                let keys = halves(&mut random, n_keys * heads.kv_width());
-                let values = halves(&mut random, n_keys * heads.kv_width());
-                let mut qkv = halves(&mut random, n_tokens * heads.qkv_width());
-                // One query that all but one key are far from.
-                qkv[0] *= 300.0;
-                let scale = 1.0 / (heads.head_dim as f32).sqrt();
-
-                let cache = Cache::new(&device.context, heads, capacity).unwrap();
-                for (buffer, rows) in [(&cache.keys, &keys), (&cache.values, &values)] {
-                    let words = packed(rows, heads, capacity);
-                    let bytes = bytemuck::cast_slice(&words);
-                    device.context.queue.write_buffer(&buffer.buffer, 0, bytes);
-                }
-                let q = device.storage(&qkv);
-                let n_splits = device.tuning.max_splits as usize;
-                let splits =
-                    device.storage(&vec![0.0; heads.n_heads * n_splits * (heads.head_dim + 2)]);
-                let out = device.storage(&vec![0.0; n_tokens * heads.q_width()]);
-                let state = device.state(position as u32, n_tokens as u32);
-                let extent = Extent { n_tokens: n_tokens as u32, n_keys: n_keys as u32 };
-                let target = device.target();
-                let operands =
-                    Operands { qkv: &q, cache: &cache, scale, splits: &splits, out: &out };
-                device.run(extent, |recorder| {
-                    attention::record(recorder, &target, &state, operands);
-                });
-                let found = device.read(&out, n_tokens * heads.q_width());
-                for t in 0..n_tokens {
-                    let seen = (position + t + 1) * heads.kv_width();
-                    let expected = reference::attention(
-                        &qkv[t * heads.qkv_width()..][..heads.q_width()],
-                        &keys[..seen],
-                        &values[..seen],
-                        heads,
-                        scale,
+            let shape = CacheShape { heads, window };
+            for &(position, n_tokens) in cases {
+                for with_sinks in [false, true] {
+                    check_case(
+                        &device,
+                        shape,
+                        context_length,
+                        [position, n_tokens],
+                        with_sinks,
+                        &mut random,
                     );
-                    let found = &found[t * heads.q_width()..][..heads.q_width()];
-                    let what = format!("{}: {heads:?} at {position}, token {t}", device.name);
-                    assert_close(found, &expected, 1e-4, &what);
                 }
             }
         }
+    }
+}
+
+fn check_case(
+    device: &Device,
+    shape: CacheShape,
+    context_length: usize,
+    [position, n_tokens]: [usize; 2],
+    with_sinks: bool,
+    random: &mut Random,
+) {
+    let heads = shape.heads;
+    let n_keys = position + n_tokens;
+    let keys = halves(random, n_keys * heads.kv_width());
+    let values = halves(random, n_keys * heads.kv_width());
+    let mut qkv = halves(random, n_tokens * heads.qkv_width());
+    // One query that all but one key are far from.
+    qkv[0] *= 300.0;
+    let scale = 1.0 / (heads.head_dim as f32).sqrt();
+    // Sinks below, among and above the scores.
+    let sinks = with_sinks.then(|| {
+        Matrix::vector(&(0..heads.n_heads).map(|i| i as f32 * 4.0 - 4.0).collect::<Vec<_>>())
+    });
+
+    // Which cases have sinks and which have an exact cache are independent of each other.
+    let precision =
+        if (position + n_tokens) % 3 == 0 { Precision::Exact } else { Precision::Compact };
+    let cache = Cache::new(&device.context, shape, context_length, precision).unwrap();
+    for (buffer, rows) in [(&cache.keys, &keys), (&cache.values, &values)] {
+        let words = packed(rows, &cache);
+        device.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
+    }
+    let q = device.storage(&qkv);
+    let n_splits = device.tuning.max_splits as usize;
+    let splits = device.storage(&vec![0.0; heads.n_heads * n_splits * (heads.head_dim + 2)]);
+    let out = device.storage(&vec![0.0; n_tokens * heads.q_width()]);
+    let state = device.state(position as u32, n_tokens as u32);
+    let extent = Extent { n_tokens: n_tokens as u32, n_keys: n_keys as u32 };
+    let target = device.target();
+    let uploaded = sinks.as_ref().map(|sinks| sinks.upload(&device.context));
+    let operands = Operands {
+        qkv: &q,
+        cache: &cache,
+        scale,
+        sinks: uploaded.as_ref(),
+        splits: &splits,
+        out: &out,
+    };
+    device.run(extent, |recorder| attention::record(recorder, &target, &state, operands));
+    let found = device.read(&out, n_tokens * heads.q_width());
+    for t in 0..n_tokens {
+        let first = shape.window.map_or(0, |window| (position + t + 1).saturating_sub(window));
+        let seen = first * heads.kv_width()..(position + t + 1) * heads.kv_width();
+        let expected = reference::attention(
+            &qkv[t * heads.qkv_width()..][..heads.q_width()],
+            &keys[seen.clone()],
+            &values[seen],
+            heads,
+            scale,
+            sinks.as_ref().map(|sinks| sinks.decoded.as_slice()),
+        );
+        let found = &found[t * heads.q_width()..][..heads.q_width()];
+        let what = format!("{}: {shape:?} at {position}, token {t}", device.name);
+        assert_close(found, &expected, 1e-4, &what);
     }
 }

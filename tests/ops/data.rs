@@ -3,7 +3,8 @@
 use half::f16;
 use pesi::{
     cpu::reference::decode_matrix,
-    weights::{Layout, Segment, Sink, Weight, WeightId},
+    gpu::{context::Context, weights::GpuWeight},
+    weights::{Grouping, Layout, Section, Segment, Sink, Weight, WeightId},
 };
 
 /// A small generator: the same numbers in every run.
@@ -47,7 +48,7 @@ impl Matrix {
         layout: Layout,
         n_rows: usize,
         n_cols: usize,
-        paired: bool,
+        grouping: Grouping,
         random: &mut Random,
     ) -> Self {
         let mut quants = vec![0; layout.quants_row_bytes(n_cols) * n_rows];
@@ -68,18 +69,27 @@ impl Matrix {
                 .0
                 .iter_mut()
                 .for_each(|bytes| *bytes = random.signed().to_le_bytes()),
-            Layout::U4 | Layout::I8 | Layout::I8Group16 | Layout::I8Affine => {
+            Layout::U4 | Layout::Fp4 | Layout::I8 | Layout::I8Group16 | Layout::I8Affine => {
                 quants.iter_mut().for_each(|byte| *byte = random.bits() as u8);
             }
         }
-        for bytes in scales.as_chunks_mut().0 {
-            *bytes = f16::from_f32(random.signed() / 50.0).to_le_bytes();
+        if layout == Layout::Fp4 {
+            // Powers of two from 2⁻¹⁰ to 2⁻³, and zero.
+            let exponent = |random: &mut Random| match random.bits() % 9 {
+                8 => 0,
+                n => 117 + n as u8,
+            };
+            scales.iter_mut().for_each(|byte| *byte = exponent(random));
+        } else {
+            for bytes in scales.as_chunks_mut().0 {
+                *bytes = f16::from_f32(random.signed() / 50.0).to_le_bytes();
+            }
         }
         let weight = Weight {
             name: format!("{} [{n_rows}, {n_cols}]", layout.name()),
             n_rows,
             n_cols,
-            paired,
+            grouping,
             segments: vec![Segment { layout, rows: 0..n_rows, parts: Vec::new() }],
         };
         let decoded = decode_matrix(layout, n_rows, n_cols, &quants, &scales);
@@ -94,7 +104,7 @@ impl Matrix {
                 name: format!("vector [{n_rows}]"),
                 n_rows,
                 n_cols: 1,
-                paired: false,
+                grouping: Grouping::Rows,
                 segments: vec![Segment {
                     layout: Layout::Vector,
                     rows: 0..n_rows,
@@ -116,9 +126,23 @@ impl Matrix {
             if !rows.is_empty() {
                 let quants = &self.quants[rows.start * q..rows.end * q];
                 let scales = &self.scales[rows.start * s..rows.end * s];
-                sink.write_rows(id, 0, rows, quants, scales).unwrap();
+                sink.write(id, 0, Section::Quants, rows.clone(), quants).unwrap();
+                if s > 0 {
+                    sink.write(id, 0, Section::Scales, rows, scales).unwrap();
+                }
             }
         }
+    }
+
+    /// Puts the matrix or vector on a GPU.
+    pub fn upload(&self, context: &Context) -> GpuWeight {
+        let weight = GpuWeight::new(context, &self.weight).unwrap();
+        let rows = 0..self.weight.n_rows;
+        weight.write(context, 0, Section::Quants, rows.clone(), &self.quants);
+        if !self.scales.is_empty() {
+            weight.write(context, 0, Section::Scales, rows, &self.scales);
+        }
+        weight
     }
 }
 

@@ -8,7 +8,7 @@ use pesi::{
         weights::GpuWeight,
     },
     ops::{Buffer, BufferId, Linear, Norm, Op, Plan, Then, rope::RopeTable},
-    weights::{Layout, WeightId, WeightTable},
+    weights::{Grouping, Layout, Precision, WeightId, WeightTable},
 };
 
 use super::{
@@ -49,7 +49,8 @@ impl Case {
         random: &mut Random,
     ) -> Self {
         let n_rows = if then == Then::SwiGlu { 2 * n_out } else { n_out };
-        let matrix = Matrix::random(layout, n_rows, n_cols, then == Then::SwiGlu, random);
+        let grouping = if then == Then::SwiGlu { Grouping::Pairs } else { Grouping::Rows };
+        let matrix = Matrix::random(layout, n_rows, n_cols, grouping, random);
         let x = random.activations(n_tokens * n_cols);
         let residual = random.activations(n_tokens * n_out);
         let gain = extras.then(|| Matrix::vector(&random.activations(n_cols)));
@@ -94,6 +95,7 @@ impl Case {
         };
         let plan = Plan {
             weights: WeightTable { weights: parts.iter().map(|p| p.weight.clone()).collect() },
+            precision: Precision::Compact,
             buffers: vec![
                 Buffer { name: "x", width: self.matrix.weight.n_cols },
                 Buffer { name: "out", width: self.expected.len() / self.n_tokens },
@@ -101,6 +103,7 @@ impl Case {
             caches: Vec::new(),
             rope: RopeTable { frequencies: Vec::new(), magnitude: 1.0 },
             layers: Vec::new(),
+            layer_ends: Vec::new(),
             head,
             n_vocab: 0,
         };
@@ -115,15 +118,9 @@ impl Case {
 
     fn on_gpu(&self, device: &Device, as_vector: bool) -> Vec<f32> {
         let context = &device.context;
-        let upload = |matrix: &Matrix| {
-            let weight = GpuWeight::new(context, &matrix.weight).unwrap();
-            let n_rows = matrix.weight.n_rows;
-            weight.write_rows(context, 0, 0..n_rows, &matrix.quants, &matrix.scales);
-            weight
-        };
-        let weight = upload(&self.matrix);
-        let gain = self.gain.as_ref().map(upload);
-        let bias = self.bias.as_ref().map(upload);
+        let weight = self.matrix.upload(context);
+        let gain = self.gain.as_ref().map(|gain| gain.upload(context));
+        let bias = self.bias.as_ref().map(|bias| bias.upload(context));
         let x = device.storage(&self.x);
         let normed = device.storage(&vec![0.0; self.x.len()]);
         let out = device.storage(&self.residual);
@@ -259,15 +256,14 @@ fn embeddings_are_exact() {
         let mut random = Random::new(5);
         for layout in Layout::MATRICES {
             for n_cols in [32, 64, 2048, 2080] {
-                let table = Matrix::random(layout, 37, n_cols, false, &mut random);
+                let table = Matrix::random(layout, 37, n_cols, Grouping::Rows, &mut random);
                 let expected: Vec<f32> = tokens
                     .iter()
                     .flat_map(|&token| &table.decoded[token as usize * n_cols..][..n_cols])
                     .copied()
                     .collect();
 
-                let weight = GpuWeight::new(&device.context, &table.weight).unwrap();
-                weight.write_rows(&device.context, 0, 0..37, &table.quants, &table.scales);
+                let weight = table.upload(&device.context);
                 let ids = device.words(&tokens);
                 let out = device.storage(&vec![0.0; expected.len()]);
                 let state = device.state(0, tokens.len() as u32);
@@ -286,10 +282,12 @@ fn embedded_on_cpu(table: &Matrix, tokens: &[u32]) -> Vec<f32> {
     let out = BufferId(0);
     let plan = Plan {
         weights: WeightTable { weights: vec![table.weight.clone()] },
+        precision: Precision::Compact,
         buffers: vec![Buffer { name: "out", width: table.weight.n_cols }],
         caches: Vec::new(),
         rope: RopeTable { frequencies: Vec::new(), magnitude: 1.0 },
         layers: vec![Op::Embed { table: WeightId(0), out }],
+        layer_ends: Vec::new(),
         head: Linear {
             weight: WeightId(0),
             bias: None,

@@ -6,6 +6,7 @@
 mod attention;
 mod data;
 mod device;
+mod experts;
 mod linear;
 mod rope;
 mod sample;

@@ -5,7 +5,8 @@ use pesi::{
     config::RopePairing,
     cpu::reference,
     gpu::{Cache, ops::rope, record::Extent},
-    ops::{Heads, rope::RopeTable},
+    ops::{CacheShape, Heads, rope::RopeTable},
+    weights::Precision,
 };
 
 use super::{
@@ -32,7 +33,6 @@ fn tables_are_exact_far_into_the_context() {
 
 #[test]
 fn gpu_rotates_and_caches() {
-    let capacity = 300;
     for device in devices() {
         let mut random = Random::new(6);
         for (heads, n_rot) in [
@@ -41,23 +41,35 @@ fn gpu_rotates_and_caches() {
             (Heads { n_heads: 4, n_kv_heads: 2, head_dim: 128 }, 32),
         ] {
             for pairing in [RopePairing::Adjacent, RopePairing::Halves] {
-                for (position, n_tokens) in [(0, 1), (7, 5), (254, 33)] {
+                for (position, n_tokens, window, precision) in [
+                    (0, 1, None, Precision::Compact),
+                    (7, 5, None, Precision::Exact),
+                    (254, 33, None, Precision::Compact),
+                    (2120, 33, Some(40), Precision::Compact),
+                    (2120, 33, Some(40), Precision::Exact),
+                ] {
                     let table = RopeTable {
                         frequencies: (0..n_rot / 2).map(|i| 0.9_f64.powi(i as i32)).collect(),
                         magnitude: 0.75,
                     };
-                    let entries = table.entries(capacity);
+                    let shape = CacheShape { heads, window };
+                    let context_length = if window.is_some() { 3000 } else { 300 };
+                    let capacity = shape.capacity(context_length);
+                    let entries = table.entries(context_length);
                     let rotations = device.storage(bytemuck::cast_slice(&entries));
                     let qkv = random.activations(n_tokens * heads.qkv_width());
                     let buffer = device.storage(&qkv);
-                    let cache = Cache::new(&device.context, heads, capacity).unwrap();
+                    let cache =
+                        Cache::new(&device.context, shape, context_length, precision).unwrap();
                     let state = device.state(position as u32, n_tokens as u32);
                     let extent = Extent { n_tokens: n_tokens as u32, n_keys: 0 };
                     device.run(extent, |recorder| {
                         rope::record(recorder, &state, &rotations, &buffer, &cache, pairing, n_rot);
                     });
                     let found = device.read(&buffer, qkv.len());
-                    let kv_words = heads.kv_width() * capacity / 2;
+                    let exact = precision == Precision::Exact;
+                    let tolerance = if exact { 1e-6 } else { 6e-4 };
+                    let kv_words = heads.kv_width() * capacity / if exact { 1 } else { 2 };
                     let keys = device.read(&cache.keys, kv_words);
                     let values = device.read(&cache.values, kv_words);
 
@@ -76,10 +88,10 @@ fn gpu_rotates_and_caches() {
                         let q = heads.q_width();
                         let found = &found[t * heads.qkv_width()..][..q];
                         assert_close(found, &rotated[..q], 1e-6, &what);
-                        let k = cached(&keys, heads, capacity, position + t);
-                        assert_close(&k, &rotated[q..v], 6e-4, &what);
-                        let v_found = cached(&values, heads, capacity, position + t);
-                        assert_close(&v_found, &rotated[v..], 6e-4, &what);
+                        let k = cached(&keys, &cache, position + t);
+                        assert_close(&k, &rotated[q..v], tolerance, &what);
+                        let v_found = cached(&values, &cache, position + t);
+                        assert_close(&v_found, &rotated[v..], tolerance, &what);
                     }
                 }
             }
@@ -92,10 +104,16 @@ fn q_and_k(heads: Heads) -> usize {
 }
 
 /// What a cache holds for one position, all heads side by side.
-fn cached(words: &[f32], heads: Heads, capacity: usize, position: usize) -> Vec<f32> {
-    let half = heads.head_dim / 2;
-    (0..heads.n_kv_heads)
-        .flat_map(|head| &words[(head * capacity + position) * half..][..half])
+fn cached(words: &[f32], cache: &Cache, position: usize) -> Vec<f32> {
+    let heads = cache.shape.heads;
+    let n_words = if cache.full { heads.head_dim } else { heads.head_dim / 2 };
+    let words = (0..heads.n_kv_heads).flat_map(|head| {
+        &words[(head * cache.capacity + position % cache.capacity) * n_words..][..n_words]
+    });
+    if cache.full {
+        return words.copied().collect();
+    }
+    words
         .flat_map(|word| {
             let [a, b, c, d] = word.to_bits().to_le_bytes();
             [f16::from_le_bytes([a, b]).to_f32(), f16::from_le_bytes([c, d]).to_f32()]

@@ -9,8 +9,8 @@ use pesi::{
     engine::{DeviceKind, create_engine},
     gpu::context::AdapterHints,
     ops::Plan,
-    session::{Host, ModelFile, Session},
-    source::{FileSource, LocalFuture},
+    session::{Description, Entry, Host, Opened, Session},
+    source::{LocalFolder, LocalFuture},
     weights::{Precision, load},
 };
 
@@ -38,28 +38,24 @@ pub fn devices() -> [DeviceKind; 2] {
     [DeviceKind::Cpu, DeviceKind::Gpu(AdapterHints::default())]
 }
 
-fn source() -> FileSource {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    FileSource::open(&path).expect("`npm test` fetches the model")
-}
-
 /// The model without its weights.
-pub async fn describe() -> (ModelFile, Plan) {
-    let (file, _) = ModelFile::open(&source()).await.unwrap();
-    let plan = file.plan(Precision::Compact).unwrap();
-    (file, plan)
+pub async fn describe() -> (Opened, Plan) {
+    let folder = LocalFolder(Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models"));
+    let entry = Entry::Gguf("SmolLM2-135M-Instruct.Q4_1.gguf".to_owned());
+    let opened = Description::open(&folder, &entry).await.expect("`npm test` fetches the model");
+    let plan = opened.description.plan(Precision::Compact).unwrap();
+    (opened, plan)
 }
 
 /// Loads the model with room for `context_length` positions.
 pub fn open(device: &DeviceKind, context_length: usize) -> Session {
     pollster::block_on(async {
-        let (file, plan) = describe().await;
+        let (opened, plan) = describe().await;
         let mut engine = create_engine(device, &plan, context_length)
             .await
             .expect("these tests need a GPU adapter; a software one will do");
-        load(&source(), &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+        load(&opened.sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
         engine.warm_up().await.unwrap();
-        Session::new(engine, file, context_length)
+        Session::new(engine, opened.description, context_length)
     })
 }

@@ -157,7 +157,7 @@ fn disposing_returns_all_gpu_memory() {
     let context = pollster::block_on(Context::request(&hints)).unwrap();
     let (file, plan) = pollster::block_on(describe());
     let engine = pollster::block_on(GpuEngine::new(context.clone(), plan, 128)).unwrap();
-    let mut session = Session::new(Box::new(engine), file, 128);
+    let mut session = Session::new(Box::new(engine), file.description, 128);
     let request = request(&session, PROMPT, 2);
     run(&mut session, &request).unwrap();
     let held = context.allocated();

@@ -16,15 +16,14 @@ use pesi::{
         tuning::Tuning,
     },
     sampler::SamplingParams,
-    session::{FinishReason, ModelFile, Request, Session},
-    source::{FileSource, Source},
+    session::{FinishReason, Opened, Request, Session},
     weights::Precision,
 };
 use serde_json::json;
 
 use crate::{
     GenerateArgs, InspectArgs, LogitsArgs,
-    open::{NativeHost, open},
+    open::{NativeHost, describe, open},
 };
 
 pub async fn generate(args: GenerateArgs) -> Result<()> {
@@ -82,7 +81,7 @@ pub async fn generate(args: GenerateArgs) -> Result<()> {
 
 fn prompt_tokens(args: &GenerateArgs, session: &Session) -> Result<Vec<u32>> {
     match (&args.prompt, &args.chat) {
-        (Some(prompt), _) => session.file.prompt_tokens(prompt),
+        (Some(prompt), _) => session.description.prompt_tokens(prompt),
         (None, Some(message)) => {
             let template = session
                 .template()
@@ -121,20 +120,19 @@ pub async fn logits(args: LogitsArgs) -> Result<()> {
 }
 
 pub async fn inspect(args: InspectArgs) -> Result<()> {
-    let source = FileSource::open(&args.model)?;
-    let (file, head) = ModelFile::open(&source).await?;
-    let config = &file.config;
+    let Opened { description, heads, sources } = describe(&args.model).await?;
+    let config = &description.config;
     let mut types: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-    for tensor in &file.gguf.tensors {
+    for (_, tensor) in description.tensors.iter() {
         let entry = types.entry(tensor.dtype.name()).or_default();
         *entry = (entry.0 + 1, entry.1 + tensor.n_bytes);
     }
-    let plan = file.plan(Precision::Compact)?;
+    let plan = description.plan(Precision::Compact)?;
     let object = json!({
-        "format": format!("GGUF v{}", file.gguf.version),
-        "bytes": source.len(),
-        "header_bytes": head.len(),
-        "architecture": config.architecture,
+        "files": sources.len(),
+        "bytes": sources.iter().map(|source| source.len()).sum::<u64>(),
+        "head_bytes": heads.len(),
+        "architecture": config.architecture.name(),
         "name": config.name,
         "parameters": plan.weights.n_elements(),
         "packed_bytes": plan.weights.packed_bytes(),
@@ -145,18 +143,21 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
         "n_kv_heads": config.n_kv_heads,
         "head_dim": config.head_dim,
         "n_vocab": config.n_vocab,
+        "sliding_window": config.sliding.as_ref().map(|sliding| sliding.size),
+        "n_experts": config.experts.map(|experts| experts.n_experts),
+        "n_experts_used": config.experts.map(|experts| experts.n_used),
         "context_length": config.context_length,
-        "chat_template": file.template.is_some(),
-        "stop_tokens": file.tokenizer.stop_ids(),
+        "chat_template": description.template.is_some(),
+        "stop_tokens": description.tokenizer.stop_ids(),
         "tensor_types": types.into_iter().map(|(name, (n_tensors, n_bytes))| {
             (name.to_owned(), json!({ "tensors": n_tensors, "bytes": n_bytes }))
         }).collect::<serde_json::Map<_, _>>(),
     });
     print(&format!("{object:#}\n"))?;
     if args.tensors {
-        for tensor in &file.gguf.tensors {
+        for (file, tensor) in description.tensors.iter() {
             print(&format!(
-                "{:>14} {:>12} {:<6} {:?} {}\n",
+                "{file:>3} {:>14} {:>12} {:<6} {:?} {}\n",
                 tensor.offset,
                 tensor.n_bytes,
                 tensor.dtype.name(),

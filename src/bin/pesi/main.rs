@@ -37,7 +37,7 @@ enum Command {
 /// Which model, and where it runs.
 #[derive(Args)]
 struct ModelArgs {
-    /// A .gguf file.
+    /// A .gguf file, the first one of a split set, or a folder with config.json and safetensors.
     #[arg(long)]
     model: PathBuf,
     /// Where to compute.
@@ -140,7 +140,7 @@ struct BenchArgs {
 
 #[derive(Args)]
 struct InspectArgs {
-    /// A .gguf file.
+    /// A .gguf file, the first one of a split set, or a folder with config.json and safetensors.
     #[arg(long)]
     model: PathBuf,
     /// List every tensor.

@@ -1,13 +1,13 @@
 //! From command-line arguments to a session.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use pesi::{
     Error, Result,
     engine::{DeviceKind, MemoryUse, create_engine},
     gpu::context::AdapterHints,
-    session::{Host, ModelFile, Session, default_context_length},
-    source::{FileSource, LocalFuture},
+    session::{Description, Entry, Host, Opened, Session, default_context_length},
+    source::{LocalFolder, LocalFuture},
     weights::load,
 };
 
@@ -39,13 +39,25 @@ pub struct Loaded {
     pub memory: MemoryUse,
 }
 
+/// Opens the files of the model at `path`: a .gguf file, the first of a split set, or a folder with
+/// config.json and safetensors.
+pub async fn describe(path: &Path) -> Result<Opened> {
+    if path.is_dir() {
+        return Description::open(&LocalFolder(path.to_owned()), &Entry::Safetensors).await;
+    }
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Error::argument("the model path names no file").with("file", path.display().to_string())
+    })?;
+    let folder = LocalFolder(path.parent().unwrap_or(Path::new("")).to_owned());
+    Description::open(&folder, &Entry::Gguf(name.to_owned())).await
+}
+
 /// Loads the model that `args` name.
 pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
     let started = host.now();
-    let source = FileSource::open(&args.model)?;
-    let (file, _) = ModelFile::open(&source).await?;
-    let plan = file.plan(args.precision.into())?;
-    let longest = file.config.context_length;
+    let Opened { description, sources, .. } = describe(&args.model).await?;
+    let plan = description.plan(args.precision.into())?;
+    let longest = description.config.context_length;
     let context_length = args.context_length.unwrap_or(default_context_length(longest));
     if context_length == 0 || context_length > longest {
         return Err(Error::argument("context length is beyond the model's")
@@ -57,9 +69,9 @@ pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
         Device::Gpu => DeviceKind::Gpu(AdapterHints::default()),
     };
     let mut engine = create_engine(&kind, &plan, context_length).await?;
-    load(&source, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await?;
+    load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await?;
     engine.warm_up().await?;
     let memory = engine.memory();
-    let session = Session::new(engine, file, context_length);
+    let session = Session::new(engine, description, context_length);
     Ok(Loaded { session, load_ms: host.now() - started, memory })
 }

@@ -1,20 +1,42 @@
 //! Attention: twin of `cpu::attention`, `shaders/attention.wgsl` and `shaders/attention_merge.wgsl`.
 
 use super::Target;
-use crate::gpu::{
-    Cache,
-    context::GpuBuffer,
-    record::{Binding, Extent, Recorder, Word, parameters},
-    shader::Variant,
+use crate::{
+    gpu::{
+        Cache,
+        context::GpuBuffer,
+        record::{Binding, Extent, Recorder, Word, parameters},
+        shader::Variant,
+        weights::GpuWeight,
+    },
+    ops::CacheShape,
 };
 
-/// The variant for heads of a width, unsplit.
-pub fn variant(target: &Target<'_>, head_dim: u32) -> Variant {
-    let workgroup = (head_dim / 2).max(64);
-    let variant = Variant::new("attention")
-        .define_if(target.capabilities.f16, "HALF_CACHE")
-        .number("HEAD_DIM", head_dim);
-    target.lanes(variant, workgroup, workgroup)
+/// What makes the variant of attention beside the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Width of a head.
+    pub head_dim: u32,
+    /// Whether a token sees a window only.
+    pub window: bool,
+    /// Whether heads have sinks.
+    pub sinks: bool,
+    /// Whether the cache is f32.
+    pub full: bool,
+}
+
+impl AttentionShape {
+    /// The variant for a device, unsplit.
+    pub fn variant(self, target: &Target<'_>) -> Variant {
+        let workgroup = (self.head_dim / 2).max(64);
+        let variant = Variant::new("attention")
+            .define_if(self.full, "FULL_CACHE")
+            .define_if(target.capabilities.f16 && !self.full, "HALF_CACHE")
+            .define_if(self.window, "WINDOW")
+            .define_if(self.sinks, "SINKS")
+            .number("HEAD_DIM", self.head_dim);
+        target.lanes(variant, workgroup, workgroup)
+    }
 }
 
 /// What attention works on.
@@ -26,6 +48,8 @@ pub struct Operands<'a> {
     pub cache: &'a Cache,
     /// Factor on the dot products.
     pub scale: f32,
+    /// Score of a key without a value for each head, [n_heads].
+    pub sinks: Option<&'a GpuWeight>,
     /// Results of splits, [n_heads, n_splits, head_dim + 2].
     pub splits: &'a GpuBuffer,
     /// Output, [n_tokens, q_width].
@@ -38,13 +62,19 @@ pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
     state: &'a GpuBuffer,
-    Operands { qkv, cache, scale, splits, out }: Operands<'a>,
+    Operands { qkv, cache, scale, sinks, splits, out }: Operands<'a>,
 ) {
-    let heads = cache.heads;
+    let CacheShape { heads, window } = cache.shape;
     let n_heads = heads.n_heads as u32;
-    let variant = variant(target, heads.head_dim as u32);
+    let shape = AttentionShape {
+        head_dim: heads.head_dim as u32,
+        window: window.is_some(),
+        sinks: sinks.is_some(),
+        full: cache.full,
+    };
+    let variant = shape.variant(target);
     let bindings = |out: &'a GpuBuffer| {
-        vec![
+        let mut bindings = vec![
             (
                 0,
                 parameters(&[
@@ -53,6 +83,7 @@ pub fn record<'a>(
                     cache.capacity.into(),
                     heads.qkv_width().into(),
                     Word::F32(scale),
+                    window.unwrap_or(0).into(),
                 ]),
             ),
             (1, Binding::Read(state.into())),
@@ -60,11 +91,14 @@ pub fn record<'a>(
             (3, Binding::Read((&cache.keys).into())),
             (4, Binding::Read((&cache.values).into())),
             (5, Binding::Write(out.into())),
-        ]
+        ];
+        bindings.extend(sinks.map(|sinks| (6, Binding::Read(sinks.vector().into()))));
+        bindings
     };
     let tuning = target.tuning.clone();
+    let most_keys = window.map_or(u32::MAX, |window| window as u32);
     let n_splits = move |extent: Extent| {
-        if extent.n_tokens == 1 { tuning.n_splits(extent.n_keys) } else { 1 }
+        if extent.n_tokens == 1 { tuning.n_splits(extent.n_keys.min(most_keys)) } else { 1 }
     };
     let whole = n_splits.clone();
     recorder.dispatch(

@@ -16,9 +16,9 @@ const TILE_TOKENS: u32 = 32;
 
 /// The variant for a product.
 pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
-    // Codes of 8 bits times an f16 scale may leave the range of f16 only where the scale is near its
-    // end; bf16 and f32 have a wider range throughout.
-    let fits_half = matches!(shape.layout, Layout::U4 | Layout::I8 | Layout::F16);
+    // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
+    // experts; bf16 and f32 have a wider range.
+    let fits_half = shape.layout == Layout::F16;
     shape.variant("matmul").define_if(target.capabilities.f16 && fits_half, "HALF_TILE")
 }
 

@@ -2,12 +2,17 @@
 
 pub mod attention;
 pub mod embed;
+pub mod experts;
 pub mod matmul;
 pub mod matvec;
 pub mod rms_norm;
 pub mod rope;
+pub mod route;
 pub mod sample;
 
+use std::collections::HashSet;
+
+use self::{attention::AttentionShape, experts::ExpertsShape};
 use super::{
     context::Capabilities,
     record::Binding,
@@ -15,7 +20,11 @@ use super::{
     tuning::Tuning,
     weights::{GpuWeight, Page},
 };
-use crate::{config::RopePairing, ops::Then, weights::Layout};
+use crate::{
+    config::RopePairing,
+    ops::{Then, ThenExperts},
+    weights::Layout,
+};
 
 /// What every operation needs to know of the device.
 pub struct Target<'a> {
@@ -109,11 +118,44 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         }
     }
     variants.push(rms_norm::variant(target));
-    variants.extend([RopePairing::Adjacent, RopePairing::Halves].map(rope::variant));
-    for head_dim in HEAD_DIMS {
-        variants.push(attention::variant(target, head_dim));
-        variants.push(attention::variant(target, head_dim).define("SPLIT"));
+    for full in [false, true] {
+        let pairings = [RopePairing::Adjacent, RopePairing::Halves];
+        variants.extend(pairings.map(|pairing| rope::variant(pairing, full)));
+        for head_dim in HEAD_DIMS {
+            for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
+                let shape = AttentionShape { head_dim, window, sinks, full };
+                let variant = shape.variant(target);
+                variants.extend([variant.clone(), variant.define("SPLIT")]);
+            }
+        }
     }
-    variants.extend(["attention_merge", "sample_scan", "sample_pick"].map(Variant::new));
+    variants.extend(expert_variants(target));
+    variants
+        .extend(["attention_merge", "experts_sum", "sample_scan", "sample_pick"].map(Variant::new));
+    variants
+}
+
+/// The variants of layers with experts: for numbers of experts and of those in use as in gpt-oss-20b,
+/// gpt-oss-120b and small models.
+fn expert_variants(target: &Target<'_>) -> Vec<Variant> {
+    let mut variants = Vec::new();
+    for (n_experts, n_used) in [(8, 2), (32, 4), (128, 4)] {
+        variants.push(route::variant(n_used));
+        for layout in Layout::MATRICES {
+            for (bias, then) in [false, true].into_iter().flat_map(|bias| {
+                [ThenExperts::SwiGlu { limit: 0.0 }, ThenExperts::Add].map(|then| (bias, then))
+            }) {
+                let shape = ExpertsShape { layout, bias, n_experts, n_used, then };
+                variants.push(shape.matvec(target, false));
+                variants.push(shape.matmul(target));
+                variants.push(shape.group(target));
+                if matches!(then, ThenExperts::SwiGlu { .. }) {
+                    variants.push(shape.matvec(target, true));
+                }
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    variants.retain(|variant| seen.insert(variant.clone()));
     variants
 }

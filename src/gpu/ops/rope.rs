@@ -10,9 +10,11 @@ use crate::{
     },
 };
 
-/// The variant for an order of pairs.
-pub fn variant(pairing: RopePairing) -> Variant {
-    Variant::new("rope").define_if(pairing == RopePairing::Halves, "HALVES")
+/// The variant for an order of pairs, and a cache of f32 if `full` is set.
+pub fn variant(pairing: RopePairing, full: bool) -> Variant {
+    Variant::new("rope")
+        .define_if(pairing == RopePairing::Halves, "HALVES")
+        .define_if(full, "FULL_CACHE")
 }
 
 /// Records the rotation of the chunk's queries and keys.
@@ -25,7 +27,7 @@ pub fn record<'a>(
     pairing: RopePairing,
     n_rot: usize,
 ) {
-    let heads = cache.heads;
+    let heads = cache.shape.heads;
     let bindings = vec![
         (
             0,
@@ -46,7 +48,7 @@ pub fn record<'a>(
     let x = (heads.qkv_width() as u32 / 2).div_ceil(64);
     recorder.dispatch(
         "rope",
-        variant(pairing),
+        variant(pairing, cache.full),
         bindings,
         Box::new(move |extent| Some([x, extent.n_tokens, 1])),
     );

@@ -1,0 +1,147 @@
+// Many rows of input times the matrices of their tokens' experts, tile by tile of one expert's choices.
+//
+// With SWIGLU a row of input is a token's: out[c, r] = g · sigmoid(1.702 g) · (u + 1), limited, for each
+// choice c = token · N_USED + slot, over matrices with gates, then ups. Without it each choice has its
+// own row: out[c, r] = weight[c] · (x[c] · w[r] + bias[r]); experts_sum adds a token's choices.
+// Grid: (tiles of 64 rows, tiles of choices), as experts_group counted. Experts of other pages are left
+// to those pages' dispatches. A workgroup of 64 threads decodes one block of 32 columns of 64 rows at a
+// time into workgroup memory and multiplies it with TILE_TOKENS inputs; each thread keeps 8 rows by
+// TILE_TOKENS / 8 inputs. With SWIGLU a tile is 32 gates and their 32 ups.
+// Limits: columns are a multiple of 32.
+
+#import "block.wgsl"
+
+struct Params {
+    n_out: u32,          // outputs of an expert
+    n_blocks: u32,       // blocks of 32 columns
+    first_expert: u32,   // of this page
+    n_experts: u32,      // of this page
+    limit: f32,          // of gates and ups
+}
+
+struct Tile {
+    expert: u32,
+    first: u32,
+    n_choices: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> tiles: array<Tile>;            // [n_tiles]
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_experts, rows, row words]
+@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_experts, rows, row words]
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens or choices, n_blocks · 8]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [choices, n_out]
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [all experts, rows]
+#endif
+@group(0) @binding(7) var<storage, read> order: array<u32>;             // [choices]
+@group(0) @binding(8) var<storage, read> routing: array<f32>;           // [n_tokens, 2 · N_USED]
+
+const WORDS: u32 = 8u;             // vec4 words of a block
+const STRIDE: u32 = WORDS + 1u;    // padded, so that neighbouring rows are in other banks
+const GROUPS: u32 = TILE_TOKENS / 8u;
+#ifdef SWIGLU
+const ROWS_OUT: u32 = 32u;
+#else
+const ROWS_OUT: u32 = 64u;
+#endif
+
+var<workgroup> w_tile: array<vec4<f32>, 64u * STRIDE>;
+var<workgroup> x_tile: array<vec4<f32>, TILE_TOKENS * STRIDE>;
+var<workgroup> shared_tile: Tile;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    if (thread == 0u) {
+        shared_tile = tiles[workgroup.y];
+    }
+    let tile = workgroupUniformLoad(&shared_tile);
+    let expert = tile.expert - params.first_expert;
+    if (expert >= params.n_experts) {
+        return;
+    }
+    let first_out = workgroup.x * ROWS_OUT;
+    let row_lane = thread / 8u;
+    let token_lane = thread % 8u;
+
+    // The matrix row that this thread decodes.
+    var w_row = min(first_out + thread % ROWS_OUT, params.n_out - 1u);
+#ifdef SWIGLU
+    w_row += (2u * expert + thread / ROWS_OUT) * params.n_out;
+#else
+    w_row += expert * params.n_out;
+#endif
+
+    var sums: array<f32, 8u * GROUPS>;    // 8 rows, each with GROUPS inputs
+    for (var block = 0u; block < params.n_blocks; block++) {
+        let w = load_block(w_row, block, params.n_blocks);
+        let at = thread * STRIDE;
+        w_tile[at] = w.v0;
+        w_tile[at + 1u] = w.v1;
+        w_tile[at + 2u] = w.v2;
+        w_tile[at + 3u] = w.v3;
+        w_tile[at + 4u] = w.v4;
+        w_tile[at + 5u] = w.v5;
+        w_tile[at + 6u] = w.v6;
+        w_tile[at + 7u] = w.v7;
+        for (var i = thread; i < TILE_TOKENS * WORDS; i += 64u) {
+            let choice = order[tile.first + min(i / WORDS, tile.n_choices - 1u)];
+#ifdef SWIGLU
+            let x_row = choice / N_USED;
+#else
+            let x_row = choice;
+#endif
+            x_tile[i / WORDS * STRIDE + i % WORDS] =
+                x[(x_row * params.n_blocks + block) * WORDS + i % WORDS];
+        }
+        workgroupBarrier();
+        for (var word = 0u; word < WORDS; word++) {
+            var inputs: array<vec4<f32>, GROUPS>;
+            for (var group = 0u; group < GROUPS; group++) {
+                inputs[group] = x_tile[(token_lane + group * 8u) * STRIDE + word];
+            }
+            for (var i = 0u; i < 8u; i++) {
+                let weights = w_tile[(row_lane + i * 8u) * STRIDE + word];
+                for (var group = 0u; group < GROUPS; group++) {
+                    sums[i * GROUPS + group] += dot(weights, inputs[group]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var group = 0u; group < GROUPS; group++) {
+        let place = token_lane + group * 8u;
+        if (place >= tile.n_choices) {
+            continue;
+        }
+        let choice = order[tile.first + place];
+        for (var i = 0u; i < ROWS_OUT / 8u; i++) {
+            let column = first_out + row_lane + i * 8u;
+            if (column >= params.n_out) {
+                continue;
+            }
+            var y = sums[i * GROUPS + group];
+#ifdef SWIGLU
+            var up = sums[(i + 4u) * GROUPS + group];
+#ifdef BIAS
+            let bias_at = tile.expert * 2u * params.n_out + column;
+            y += bias[bias_at];
+            up += bias[bias_at + params.n_out];
+#endif
+            y = min(y, params.limit);
+            up = clamp(up, -params.limit, params.limit);
+            y = y / (1.0 + exp(-1.702 * y)) * (up + 1.0);
+#else
+#ifdef BIAS
+            y += bias[tile.expert * params.n_out + column];
+#endif
+            y *= routing[(choice / N_USED * 2u + 1u) * N_USED + choice % N_USED];
+#endif
+            out[choice * params.n_out + column] = y;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+// One row of input times the matrices of its token's experts.
+//
+// With SWIGLU the input is one row for all experts and matrices have gates, then ups:
+// out[s, r] = g · sigmoid(1.702 g) · (u + 1), limited, for the expert in each slot s of N_USED.
+// Grid: (workgroups of ROWS · WORKGROUP / LANES outputs, slots).
+// Without it, each slot has its own row: out[r] += Σ weight[s] · (x[s] · w[expert of s, r] + bias).
+// Grid: (workgroups of as many outputs).
+// Experts of other pages are left to those pages' dispatches. LANES threads share ROWS rows and stride
+// over their blocks; each weight is read once. With NORM the sum of squares is taken on the way and the
+// factor applied to the product. The input is the chunk's last token.
+// Limits: columns are a multiple of 32; LANES divides WORKGROUP.
+
+#import "state.wgsl"
+#import "block.wgsl"
+#import "lanes.wgsl"
+
+struct Params {
+    n_out: u32,          // outputs of an expert
+    n_blocks: u32,       // blocks of 32 columns
+    first_expert: u32,   // of this page
+    n_experts: u32,      // of this page
+    limit: f32,          // of gates and ups
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_experts, rows, row words]
+@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_experts, rows, row words]
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens, slots or 1, n_blocks · 8]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [slots or 1, n_out]
+@group(0) @binding(8) var<storage, read> routing: array<f32>;           // [n_tokens, 2 · N_USED]
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [all experts, rows]
+#endif
+#ifdef NORM
+@group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;        // [n_blocks · 8]
+#endif
+
+fn input_block(start: u32) -> Block {
+    return Block(x[start], x[start + 1u], x[start + 2u], x[start + 3u],
+        x[start + 4u], x[start + 5u], x[start + 6u], x[start + 7u]);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let lane = thread % LANES;
+    let first_out = (workgroup.x * (WORKGROUP / LANES) + thread / LANES) * ROWS;
+    let token = state.n_tokens - 1u;
+    let chosen = token * 2u * N_USED;
+
+#ifdef SWIGLU
+    let expert = u32(routing[chosen + workgroup.y]);
+    let is_here = expert - params.first_expert < params.n_experts;
+    let first_row = (expert - params.first_expert) * 2u * params.n_out;
+    var gates: array<f32, ROWS>;
+    var ups: array<f32, ROWS>;
+    var squares = 0.0;
+    if (is_here) {
+        for (var block = lane; block < params.n_blocks; block += LANES) {
+            var b = input_block((token * params.n_blocks + block) * 8u);
+#ifdef NORM
+            squares += block_dot(b, b);
+            let g = block * 8u;
+            b = Block(b.v0 * gain[g], b.v1 * gain[g + 1u], b.v2 * gain[g + 2u], b.v3 * gain[g + 3u],
+                b.v4 * gain[g + 4u], b.v5 * gain[g + 5u], b.v6 * gain[g + 6u], b.v7 * gain[g + 7u]);
+#endif
+            b = arranged(b);
+            let b_sum = block_sum(b);
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + min(first_out + i, params.n_out - 1u);
+                gates[i] += dot_with(row, block, params.n_blocks, b, b_sum);
+                ups[i] += dot_with(row + params.n_out, block, params.n_blocks, b, b_sum);
+            }
+        }
+    }
+    var factor = 1.0;
+#ifdef NORM
+    let mean_square = sum_lanes(squares, thread) / f32(params.n_blocks * 32u);
+    factor = inverseSqrt(mean_square + params.eps);
+#endif
+    for (var i = 0u; i < ROWS; i++) {
+        var gate = sum_lanes(gates[i], thread) * factor;
+        var up = sum_lanes(ups[i], thread) * factor;
+        let column = first_out + i;
+        if (is_here && lane == 0u && column < params.n_out) {
+#ifdef BIAS
+            let at = expert * 2u * params.n_out + column;
+            gate += bias[at];
+            up += bias[at + params.n_out];
+#endif
+            gate = min(gate, params.limit);
+            up = clamp(up, -params.limit, params.limit);
+            out[workgroup.y * params.n_out + column] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+        }
+    }
+#else
+    var sums: array<f32, ROWS>;
+    for (var slot = 0u; slot < N_USED; slot++) {
+        let expert = u32(routing[chosen + slot]);
+        let is_here = expert - params.first_expert < params.n_experts;
+        let first_row = (expert - params.first_expert) * params.n_out;
+        let weight = routing[chosen + N_USED + slot];
+        let x_start = (token * N_USED + slot) * params.n_blocks * 8u;
+        let end = select(0u, params.n_blocks, is_here);
+        for (var block = lane; block < end; block += LANES) {
+            let b = arranged(input_block(x_start + block * 8u));
+            let b_sum = block_sum(b);
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + min(first_out + i, params.n_out - 1u);
+                sums[i] += weight * dot_with(row, block, params.n_blocks, b, b_sum);
+            }
+        }
+#ifdef BIAS
+        if (is_here && lane == 0u) {
+            for (var i = 0u; i < ROWS; i++) {
+                let column = min(first_out + i, params.n_out - 1u);
+                sums[i] += weight * bias[expert * params.n_out + column];
+            }
+        }
+#endif
+    }
+    for (var i = 0u; i < ROWS; i++) {
+        let y = sum_lanes(sums[i], thread);
+        if (lane == 0u && first_out + i < params.n_out) {
+            out[first_out + i] += y;
+        }
+    }
+#endif
+}

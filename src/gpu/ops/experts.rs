@@ -1,0 +1,256 @@
+//! Products with the matrices of chosen experts: twin of `cpu::experts`.
+//!
+//! For one token `shaders/experts_matvec.wgsl`; for many `experts_group.wgsl`, `experts_matmul.wgsl` and
+//! `experts_sum.wgsl`. Nothing of the routing is read back.
+
+use super::Target;
+use crate::{
+    gpu::{
+        context::{Context, GpuBuffer},
+        record::{Binding, Recorder, Word, parameters},
+        shader::Variant,
+        weights::{GpuWeight, Page},
+    },
+    ops::ThenExperts,
+    weights::Layout,
+};
+
+/// Rows of a tile of the product of many rows.
+const TILE_ROWS: u32 = 64;
+
+/// What makes the variant of a product with experts beside the device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertsShape {
+    /// How the matrices are held.
+    pub layout: Layout,
+    /// Whether biases are added.
+    pub bias: bool,
+    /// Experts of a layer.
+    pub n_experts: u32,
+    /// Experts of a token.
+    pub n_used: u32,
+    /// What becomes of the products.
+    pub then: ThenExperts,
+}
+
+impl ExpertsShape {
+    fn variant(self, stem: &'static str) -> Variant {
+        Variant::new(stem)
+            .layout(self.layout)
+            .define_if(self.bias, "BIAS")
+            .define_if(matches!(self.then, ThenExperts::SwiGlu { .. }), "SWIGLU")
+            .number("N_USED", self.n_used)
+    }
+
+    /// The variant for one row, with RMSNorm ahead of it if `norm` is set.
+    pub fn matvec(self, target: &Target<'_>, norm: bool) -> Variant {
+        let tuning = target.tuning;
+        let variant = self
+            .variant("experts_matvec")
+            .define_if(norm, "NORM")
+            .number("ROWS", tuning.matvec_rows);
+        target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes)
+    }
+
+    /// The variant for many rows.
+    pub fn matmul(self, target: &Target<'_>) -> Variant {
+        self.variant("experts_matmul").number("TILE_TOKENS", target.tuning.expert_tile)
+    }
+
+    /// The variant that sorts choices.
+    pub fn group(self, target: &Target<'_>) -> Variant {
+        Variant::new("experts_group")
+            .number("N_USED", self.n_used)
+            .number("N_EXPERTS", self.n_experts)
+            .number("TILE_TOKENS", target.tuning.expert_tile)
+    }
+}
+
+/// What products with experts keep between dispatches.
+pub struct Scratch {
+    order: GpuBuffer,
+    tiles: GpuBuffer,
+    workgroups: GpuBuffer,
+    products: GpuBuffer,
+}
+
+impl Scratch {
+    /// Allocates room for `max_chunk` tokens of `n_used` experts out of `n_experts`, whose products are
+    /// at most `width` wide.
+    pub fn new(
+        context: &Context,
+        target: &Target<'_>,
+        [n_experts, n_used, width]: [usize; 3],
+    ) -> Self {
+        let n_choices = target.tuning.max_chunk as usize * n_used;
+        let n_tiles = n_choices / target.tuning.expert_tile as usize + n_experts.min(n_choices);
+        let words = |n: usize| n as u64 * 4;
+        Self {
+            order: context.storage("expert choices", words(n_choices)),
+            tiles: context.storage("expert tiles", words(3 * n_tiles)),
+            workgroups: context.buffer(
+                "expert workgroups",
+                words(3),
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT,
+            ),
+            products: context.storage("expert products", words(n_choices * width)),
+        }
+    }
+}
+
+/// What products with experts work on.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    /// Position and counts of the chunk.
+    pub state: &'a GpuBuffer,
+    /// A matrix for each expert.
+    pub weight: &'a GpuWeight,
+    /// Added to the products.
+    pub bias: Option<&'a GpuWeight>,
+    /// Input, normalised where many rows are.
+    pub x: &'a GpuBuffer,
+    /// What `route` wrote.
+    pub routing: &'a GpuBuffer,
+    /// Output.
+    pub out: &'a GpuBuffer,
+    /// Experts of a layer.
+    pub n_experts: usize,
+    /// Experts of a token.
+    pub n_used: usize,
+    /// What becomes of the products.
+    pub then: ThenExperts,
+}
+
+impl<'a> Operands<'a> {
+    fn shape(&self, page: &Page) -> ExpertsShape {
+        ExpertsShape {
+            layout: page.layout,
+            bias: self.bias.is_some(),
+            n_experts: self.n_experts as u32,
+            n_used: self.n_used as u32,
+            then: self.then,
+        }
+    }
+
+    fn limit(&self) -> Option<f32> {
+        match self.then {
+            ThenExperts::SwiGlu { limit } => Some(limit),
+            ThenExperts::Add => None,
+        }
+    }
+
+    /// Outputs of an expert.
+    fn n_out(&self) -> usize {
+        self.rows_of_expert() / if self.limit().is_some() { 2 } else { 1 }
+    }
+
+    fn rows_of_expert(&self) -> usize {
+        self.weight.n_rows / self.n_experts
+    }
+
+    /// Parameters that both products have, but for epsilon.
+    fn words(&self, page: &Page) -> Vec<Word> {
+        let rows = self.rows_of_expert();
+        vec![
+            self.n_out().into(),
+            (self.weight.n_cols / 32).into(),
+            (page.outputs.start / rows).into(),
+            (page.outputs.len() / rows).into(),
+            Word::F32(self.limit().unwrap_or(0.0)),
+        ]
+    }
+
+    /// Bindings 2 to 6 and 8, which both products have in the same places.
+    fn bindings(&self, page: &'a Page, out: &'a GpuBuffer) -> Vec<(u32, Binding<'a>)> {
+        let mut bindings = vec![
+            (2, Binding::Read(page.quants())),
+            (3, Binding::Read(page.scales())),
+            (4, Binding::Read(self.x.into())),
+            (5, Binding::Write(out.into())),
+            (8, Binding::Read(self.routing.into())),
+        ];
+        bindings.extend(self.bias.map(|bias| (6, Binding::Read(bias.vector().into()))));
+        bindings
+    }
+}
+
+/// Records the products of the chunk's last token, one dispatch a page; `norm` is the gain and epsilon
+/// of RMSNorm ahead of them.
+pub fn record_last<'a>(
+    recorder: &mut Recorder<'a>,
+    target: &Target<'_>,
+    norm: Option<(&'a GpuWeight, f32)>,
+    operands: Operands<'a>,
+) {
+    let tuning = target.tuning;
+    for page in &operands.weight.pages {
+        let mut words = operands.words(page);
+        words.push(Word::F32(norm.map_or(0.0, |(_, eps)| eps)));
+        let mut bindings = operands.bindings(page, operands.out);
+        bindings.extend([(0, parameters(&words)), (1, Binding::Read(operands.state.into()))]);
+        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
+        let outputs = tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows;
+        let n_slots = if operands.limit().is_some() { operands.n_used as u32 } else { 1 };
+        let grid = [(operands.n_out() as u32).div_ceil(outputs), n_slots, 1];
+        recorder.dispatch(
+            &operands.weight.name,
+            operands.shape(page).matvec(target, norm.is_some()),
+            bindings,
+            Box::new(move |_| Some(grid)),
+        );
+    }
+}
+
+/// Records the products of all tokens of the chunk.
+pub fn record_chunk<'a>(
+    recorder: &mut Recorder<'a>,
+    target: &Target<'_>,
+    scratch: &'a Scratch,
+    operands: Operands<'a>,
+) {
+    let weight = operands.weight;
+    let n_rows = operands.rows_of_expert() as u32;
+    recorder.dispatch(
+        "expert groups",
+        operands.shape(&weight.pages[0]).group(target),
+        vec![
+            (0, parameters(&[Word::U32(n_rows.div_ceil(TILE_ROWS))])),
+            (1, Binding::Read(operands.state.into())),
+            (2, Binding::Read(operands.routing.into())),
+            (3, Binding::Write((&scratch.order).into())),
+            (4, Binding::Write((&scratch.tiles).into())),
+            (5, Binding::Write((&scratch.workgroups).into())),
+        ],
+        Box::new(|_| Some([1, 1, 1])),
+    );
+    let out = if operands.limit().is_some() { operands.out } else { &scratch.products };
+    for page in &weight.pages {
+        let mut bindings = operands.bindings(page, out);
+        bindings.extend([
+            (0, parameters(&operands.words(page))),
+            (1, Binding::Read((&scratch.tiles).into())),
+            (7, Binding::Read((&scratch.order).into())),
+        ]);
+        recorder.dispatch_indirect(
+            &weight.name,
+            operands.shape(page).matmul(target),
+            bindings,
+            &scratch.workgroups,
+        );
+    }
+    if operands.limit().is_some() {
+        return;
+    }
+    let n_words = operands.n_out() as u32 / 4;
+    recorder.dispatch(
+        "expert sums",
+        Variant::new("experts_sum"),
+        vec![
+            (0, parameters(&[Word::U32(n_words), operands.n_used.into()])),
+            (1, Binding::Read(operands.state.into())),
+            (2, Binding::Read((&scratch.products).into())),
+            (3, Binding::Write(operands.out.into())),
+        ],
+        Box::new(move |extent| Some([n_words.div_ceil(64), extent.n_tokens, 1])),
+    );
+}

@@ -1,0 +1,67 @@
+//! Rings of the sliding window: generation far beyond them, and conversations taken up again.
+
+use pesi::{
+    engine::DeviceKind,
+    sampler::SamplingParams,
+    session::{Request, Session, TokenEvent},
+    weights::Precision,
+};
+
+use super::{
+    golden::generate,
+    model::{NoHost, devices, folder, session},
+};
+
+/// Longer than a ring, which keeps 1024 positions beyond the window.
+const CONTEXT: usize = 2600;
+
+fn prompt(n: usize, seed: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * 7919 + seed * 104_729 + i * i * 31) % 300) as u32).collect()
+}
+
+fn fresh(device: &DeviceKind) -> Session {
+    session(&folder("a1-basic"), device, Precision::Exact, CONTEXT)
+}
+
+/// What a session says after others is what a fresh one says: after going back a little, which the ring
+/// still holds, and after going back so far that it does not.
+#[test]
+fn conversations_taken_up_again_go_on_as_fresh_ones() {
+    for device in devices().into_iter().take(2) {
+        let long = prompt(1500, 1);
+        let mut used = fresh(&device);
+        let first = generate(&mut used, long.clone(), 40);
+        assert_eq!(first, generate(&mut fresh(&device), long.clone(), 40), "{device:?}");
+        for kept in [1400, 500, 470, 90] {
+            let mut tokens = long[..kept].to_vec();
+            tokens.extend(prompt(20, kept));
+            let expected = generate(&mut fresh(&device), tokens.clone(), 12);
+            assert_eq!(generate(&mut used, tokens, 12), expected, "{device:?}, {kept} kept");
+        }
+    }
+}
+
+#[test]
+fn what_a_ring_has_lost_is_computed_anew() {
+    let device = devices().remove(0);
+    let mut session = fresh(&device);
+    let long = prompt(1500, 1);
+    let mut cached = |tokens: Vec<u32>| {
+        let request = Request {
+            tokens,
+            max_tokens: Some(1),
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            ignore_eos: true,
+            reuse_prefix: true,
+        };
+        let mut ignore = |_: &[TokenEvent]| Ok(());
+        let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
+        pollster::block_on(run).unwrap().cached_tokens
+    };
+    assert_eq!(cached(long.clone()), 0);
+    assert_eq!(cached(long[..1400].to_vec()), 1399);
+    // The ring holds positions from 1500 − (16 + 1024) on.
+    assert_eq!(cached(long[..476].to_vec()), 475);
+    assert_eq!(cached(long[..470].to_vec()), 0);
+}

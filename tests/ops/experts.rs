@@ -1,0 +1,398 @@
+//! Routing, and products with the matrices of chosen experts.
+
+use pesi::{
+    cpu::{CpuDevice, reference},
+    gpu::{
+        context::{AdapterHints, Context},
+        ops::{
+            experts::{self, Operands, Scratch},
+            rms_norm, route,
+        },
+        record::Extent,
+        tuning::Tuning,
+        weights::GpuWeight,
+    },
+    ops::{Buffer, BufferId, Experts, Linear, Norm, Op, Plan, Then, ThenExperts, rope::RopeTable},
+    weights::{Grouping, Layout, Precision, WeightId, WeightTable},
+};
+
+use super::{
+    data::{Matrix, Random, assert_close, assert_within},
+    device::{Device, devices},
+};
+
+/// Relative to the sum of a product's absolute terms, for f32 sums of a thousand terms.
+const TOLERANCE: f32 = 3e-6;
+
+/// As above for inputs rounded to 16 bits by block.
+const ROUNDED_TOLERANCE: f32 = 2e-4;
+
+const EPS: f32 = 1e-5;
+const SWIGLU: ThenExperts = ThenExperts::SwiGlu { limit: 7.0 };
+
+/// Products of tokens with experts, and what they should be.
+struct Case {
+    n_tokens: usize,
+    n_experts: usize,
+    n_used: usize,
+    then: ThenExperts,
+    matrices: Matrix,
+    biases: Option<Matrix>,
+    gain: Option<Matrix>,
+    x: Vec<f32>,
+    residual: Vec<f32>,
+    routing: Vec<f32>,
+    expected: Vec<f32>,
+    magnitude: f32,
+}
+
+impl Case {
+    fn new(
+        layout: Layout,
+        [n_tokens, n_experts, n_used]: [usize; 3],
+        [n_out, n_cols]: [usize; 2],
+        then: ThenExperts,
+        extras: bool,
+        random: &mut Random,
+    ) -> Self {
+        let n_rows = if then == SWIGLU { 2 * n_out } else { n_out };
+        let grouping = Grouping::Experts(n_experts);
+        let matrices = Matrix::random(layout, n_experts * n_rows, n_cols, grouping, random);
+        let biases = extras.then(|| Matrix::vector(&random.activations(n_experts * n_rows)));
+        let gain = (extras && then == SWIGLU).then(|| Matrix::vector(&random.activations(n_cols)));
+        let inputs = if then == SWIGLU { 1 } else { n_used };
+        let x = random.activations(n_tokens * inputs * n_cols);
+        let outputs = if then == SWIGLU { n_used } else { 1 };
+        let residual = random.activations(n_tokens * outputs * n_out);
+        let normed = match &gain {
+            Some(gain) => reference::rms_norm(&x, &gain.decoded, EPS),
+            None => x.clone(),
+        };
+        let mut expected = residual.clone();
+        let mut routing = Vec::new();
+        let mut magnitude = 1.0_f32;
+        for t in 0..n_tokens {
+            // Most tokens to a few experts, so that tiles fill and others stay empty.
+            let logits: Vec<f32> =
+                (0..n_experts).map(|e| random.signed() * 4.0 - e as f32 / 4.0).collect();
+            let chosen = reference::route(&logits, n_used);
+            routing.extend(chosen.iter().map(|(expert, _)| *expert as f32));
+            routing.extend(chosen.iter().map(|(_, weight)| *weight));
+            let x = &normed[t * inputs * n_cols..][..inputs * n_cols];
+            reference::experts(
+                x,
+                &matrices.decoded,
+                n_cols,
+                biases.as_ref().map(|biases| biases.decoded.as_slice()),
+                &chosen,
+                n_experts,
+                then,
+                &mut expected[t * outputs * n_out..][..outputs * n_out],
+            );
+            magnitude = magnitude.max(largest_sum(x, &matrices.decoded, n_cols));
+        }
+        // The gated unit is steep: an error of a gate or an up counts up to the limit and more.
+        magnitude *= if then == SWIGLU { 16.0 } else { 1.0 };
+        Self {
+            n_tokens,
+            n_experts,
+            n_used,
+            then,
+            matrices,
+            biases,
+            gain,
+            x,
+            residual,
+            routing,
+            expected,
+            magnitude: magnitude + 100.0,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "{} {:?}, {} tokens, {} of {} experts, norm and bias {}",
+            self.matrices.weight.name,
+            self.then,
+            self.n_tokens,
+            self.n_used,
+            self.n_experts,
+            self.biases.is_some()
+        )
+    }
+
+    #[track_caller]
+    fn check(&self, found: &[f32], tolerance: f32, what: &str) {
+        assert_within(found, &self.expected, tolerance * self.magnitude, what);
+    }
+
+    fn on_cpu(&self) -> Vec<f32> {
+        let parts = [Some(&self.matrices), self.gain.as_ref(), self.biases.as_ref()];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        let id = |wanted: &Option<Matrix>| {
+            let wanted = wanted.as_ref()?;
+            parts.iter().position(|part| std::ptr::eq(*part, wanted)).map(WeightId)
+        };
+        let [x, routing, out] = [0, 1, 2].map(BufferId);
+        let op = Experts {
+            weight: WeightId(0),
+            bias: id(&self.biases),
+            norm: id(&self.gain).map(|gain| Norm { gain, eps: EPS }),
+            n_experts: self.n_experts,
+            n_used: self.n_used,
+            x,
+            routing,
+            out,
+            then: self.then,
+        };
+        let width = |values: &[f32]| values.len() / self.n_tokens;
+        let plan = Plan {
+            weights: WeightTable { weights: parts.iter().map(|p| p.weight.clone()).collect() },
+            precision: Precision::Compact,
+            buffers: vec![
+                Buffer { name: "x", width: width(&self.x) },
+                Buffer { name: "routing", width: width(&self.routing) },
+                Buffer { name: "out", width: width(&self.expected) },
+            ],
+            caches: Vec::new(),
+            rope: RopeTable { frequencies: Vec::new(), magnitude: 1.0 },
+            layers: vec![Op::Experts(op)],
+            layer_ends: Vec::new(),
+            head: Linear { weight: WeightId(0), bias: None, norm: None, x, out, then: Then::Store },
+            n_vocab: 0,
+        };
+        let mut device = CpuDevice::new(plan, 1);
+        for (index, part) in parts.iter().enumerate() {
+            part.write_to(&mut device, WeightId(index));
+        }
+        device.set_buffer(x, &self.x);
+        device.set_buffer(routing, &self.routing);
+        device.set_buffer(out, &self.residual);
+        device.extend(&vec![0; self.n_tokens], 0);
+        device.buffer(out).to_vec()
+    }
+
+    fn on_gpu(&self, device: &Device, as_vector: bool) -> Vec<f32> {
+        let context = &device.context;
+        let weight = self.matrices.upload(context);
+        let bias = self.biases.as_ref().map(|biases| biases.upload(context));
+        let gain = self.gain.as_ref().map(|gain| gain.upload(context));
+        let x = device.storage(&self.x);
+        let normed = device.storage(&vec![0.0; self.x.len()]);
+        let out = device.storage(&self.residual);
+        let routing = device.storage(&self.routing);
+        let state = device.state(0, self.n_tokens as u32);
+        let target = device.target();
+        let width = self.expected.len() / self.n_tokens;
+        let scratch = Scratch::new(context, &target, [self.n_experts, self.n_used, width]);
+        let operands = Operands {
+            state: &state,
+            weight: &weight,
+            bias: bias.as_ref(),
+            x: &x,
+            routing: &routing,
+            out: &out,
+            n_experts: self.n_experts,
+            n_used: self.n_used,
+            then: self.then,
+        };
+        let norm = gain.as_ref().map(|gain| (gain, EPS));
+        let extent = Extent { n_tokens: self.n_tokens as u32, n_keys: 0 };
+        device.run(extent, |recorder| match norm {
+            _ if as_vector => experts::record_last(recorder, &target, norm, operands),
+            Some((gain, eps)) => {
+                rms_norm::record(recorder, &target, &x, gain, eps, &normed);
+                let operands = Operands { x: &normed, ..operands };
+                experts::record_chunk(recorder, &target, &scratch, operands);
+            }
+            None => experts::record_chunk(recorder, &target, &scratch, operands),
+        });
+        device.read(&out, self.expected.len())
+    }
+}
+
+/// The largest sum of absolute terms of any row with the input `x`.
+fn largest_sum(x: &[f32], matrix: &[f32], n_cols: usize) -> f32 {
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+    matrix
+        .chunks_exact(n_cols)
+        .map(|row| {
+            x.chunks_exact(n_cols)
+                .map(|x| x.iter().zip(row).map(|(x, w)| (x * w).abs()).sum::<f32>())
+                .fold(largest(&[]), f32::max)
+        })
+        .fold(1.0, f32::max)
+}
+
+/// Tokens, experts, experts in use; outputs and columns: around the limits of tiles, workgroups and
+/// blocks.
+fn shapes() -> Vec<([usize; 3], [usize; 2])> {
+    vec![
+        ([1, 1, 1], [1, 32]),
+        ([1, 8, 2], [31, 64]),
+        ([7, 5, 5], [32, 96]),
+        ([8, 32, 4], [33, 32]),
+        ([17, 3, 2], [63, 544]),
+        ([32, 128, 4], [65, 64]),
+        ([31, 8, 3], [130, 512]),
+    ]
+}
+
+/// With each layout the first shapes, with MXFP4 all of them. Rows of sums are whole vectors.
+fn cases(random: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layout in Layout::MATRICES {
+        let n_shapes = if layout == Layout::Fp4 { shapes().len() } else { 2 };
+        for (counts, [n_out, n_cols]) in shapes().into_iter().take(n_shapes) {
+            for extras in [false, true] {
+                cases.push(Case::new(layout, counts, [n_out, n_cols], SWIGLU, extras, random));
+                let n_out = n_out.next_multiple_of(4);
+                let then = ThenExperts::Add;
+                cases.push(Case::new(layout, counts, [n_out, n_cols], then, extras, random));
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn cpu_products_with_experts_match_double_precision() {
+    for case in cases(&mut Random::new(11)) {
+        case.check(&case.on_cpu(), ROUNDED_TOLERANCE, &case.name());
+    }
+}
+
+#[test]
+fn gpu_products_with_experts_match_double_precision() {
+    let cases = cases(&mut Random::new(12));
+    for device in devices() {
+        for case in &cases {
+            let what = format!("{}: {}", device.name, case.name());
+            case.check(&case.on_gpu(&device, false), TOLERANCE, &what);
+            if case.n_tokens == 1 {
+                case.check(&case.on_gpu(&device, true), TOLERANCE, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn gpu_products_of_one_row_with_experts_match_double_precision() {
+    for device in devices() {
+        let mut random = Random::new(13);
+        let tuning = &device.tuning;
+        let rows = (tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows) as usize;
+        for n_out in [rows - 1, rows, rows + 1, 5 * rows + 3] {
+            for n_cols in [32, 480, 544] {
+                for (then, extras) in [SWIGLU, ThenExperts::Add]
+                    .into_iter()
+                    .flat_map(|then| [(then, false), (then, true)])
+                {
+                    let counts = [1, 9, 4];
+                    let sizes = [n_out, n_cols];
+                    let case = Case::new(Layout::Fp4, counts, sizes, then, extras, &mut random);
+                    let what = format!("{}: {}", device.name, case.name());
+                    case.check(&case.on_gpu(&device, true), TOLERANCE, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn experts_in_several_pages_give_the_same_products() {
+    let hints = AdapterHints { max_binding: Some(16_384), ..Default::default() };
+    let context = pollster::block_on(Context::request(&hints)).unwrap();
+    let tuning = Tuning::for_adapter(&context.capabilities);
+    let device = Device::new(context, tuning, "pages of 16 KiB".to_owned());
+    let mut random = Random::new(14);
+    for layout in Layout::MATRICES {
+        for then in [SWIGLU, ThenExperts::Add] {
+            for n_tokens in [1, 20] {
+                let case = Case::new(layout, [n_tokens, 16, 4], [20, 96], then, true, &mut random);
+                let weight = GpuWeight::new(&device.context, &case.matrices.weight).unwrap();
+                assert!(weight.pages.len() > 1, "{} is in one page", case.name());
+                let what = format!("{}: {}", device.name, case.name());
+                case.check(&case.on_gpu(&device, n_tokens == 1), TOLERANCE, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expert_larger_than_a_binding_is_refused_with_numbers() {
+    let hints = AdapterHints { max_binding: Some(4096), ..Default::default() };
+    let context = pollster::block_on(Context::request(&hints)).unwrap();
+    let grouping = Grouping::Experts(2);
+    let matrix = Matrix::random(Layout::Fp4, 400, 64, grouping, &mut Random::new(15));
+    let Err(error) = GpuWeight::new(&context, &matrix.weight) else { panic!("it does not fit") };
+    assert_eq!(error.kind(), pesi::ErrorKind::OutOfMemory);
+    assert_eq!(error.detail("needed"), Some(&(200_u64 * (32 + 4)).into()));
+    assert_eq!(error.detail("limit"), Some(&4096_u64.into()));
+}
+
+#[test]
+fn routing_matches_double_precision() {
+    for device in devices() {
+        let mut random = Random::new(16);
+        for [n_tokens, n_experts, n_used] in
+            [[1, 1, 1], [3, 8, 2], [5, 63, 4], [2, 64, 4], [7, 65, 5], [4, 128, 4], [2, 300, 300]]
+        {
+            let mut logits: Vec<f32> =
+                (0..n_tokens * n_experts).map(|_| random.signed() * 10.0).collect();
+            // Equal logits, of which the first counts.
+            let last = n_experts - 1;
+            logits[last] = logits[0];
+            let expected: Vec<f32> = logits
+                .chunks_exact(n_experts)
+                .flat_map(|logits| {
+                    let chosen = reference::route(logits, n_used);
+                    let experts: Vec<f32> = chosen.iter().map(|(e, _)| *e as f32).collect();
+                    experts.into_iter().chain(chosen.into_iter().map(|(_, weight)| weight))
+                })
+                .collect();
+            let state = device.state(0, n_tokens as u32);
+            let buffer = device.storage(&logits);
+            let routing = device.storage(&vec![0.0; expected.len()]);
+            let extent = Extent { n_tokens: n_tokens as u32, n_keys: 0 };
+            device.run(extent, |recorder| {
+                route::record(recorder, &state, &buffer, [n_experts, n_used], &routing);
+            });
+            let what = format!("{}: {n_used} of {n_experts}", device.name);
+            check_routing(&device.read(&routing, expected.len()), &expected, n_used, &what);
+            let on_cpu = routed_on_cpu(&logits, n_experts, n_used);
+            check_routing(&on_cpu, &expected, n_used, &what);
+        }
+    }
+}
+
+#[track_caller]
+fn check_routing(found: &[f32], expected: &[f32], n_used: usize, what: &str) {
+    let rows = found.chunks_exact(2 * n_used).zip(expected.chunks_exact(2 * n_used));
+    for (found, expected) in rows {
+        assert_eq!(found[..n_used], expected[..n_used], "{what}");
+        assert_close(&found[n_used..], &expected[n_used..], 1e-6, what);
+    }
+}
+
+fn routed_on_cpu(logits: &[f32], n_experts: usize, n_used: usize) -> Vec<f32> {
+    let [x, out] = [0, 1].map(BufferId);
+    let plan = Plan {
+        weights: WeightTable::default(),
+        precision: Precision::Compact,
+        buffers: vec![
+            Buffer { name: "logits", width: n_experts },
+            Buffer { name: "routing", width: 2 * n_used },
+        ],
+        caches: Vec::new(),
+        rope: RopeTable { frequencies: Vec::new(), magnitude: 1.0 },
+        layers: vec![Op::Route { logits: x, n_used, out }],
+        layer_ends: Vec::new(),
+        head: Linear { weight: WeightId(0), bias: None, norm: None, x, out, then: Then::Store },
+        n_vocab: 0,
+    };
+    let mut device = CpuDevice::new(plan, 1);
+    device.set_buffer(x, logits);
+    device.extend(&vec![0; logits.len() / n_experts], 0);
+    device.buffer(out).to_vec()
+}
