@@ -10,6 +10,7 @@
 //! exhaust the worker it runs in, which is why rendering belongs in one.
 
 mod date;
+pub mod harmony;
 mod json;
 mod metering;
 
