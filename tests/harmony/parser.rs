@@ -296,6 +296,14 @@ fn what_is_not_harmony_is_reported_and_read_as_what_it_means() {
 }
 
 #[test]
+fn only_a_prompt_that_nothing_follows_may_end_in_a_header() {
+    assert_eq!(written(""), []);
+    let truncated = malformed(Problem::HeaderTruncated, "");
+    assert_eq!(events(&tokens("<|start|>"), None), truncated);
+    assert_eq!(events(&tokens("<|start|>assistant"), None), truncated);
+}
+
+#[test]
 fn words_without_a_meaning_are_reported() {
     let problems = |text: &str| -> Vec<(Problem, String)> {
         let events = written(text).into_iter();

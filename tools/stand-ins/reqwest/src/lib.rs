@@ -10,12 +10,11 @@ pub mod blocking {
     use super::Error;
 
     /// Sends nothing.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct Client;
 
     impl Client {
         /// A client.
-        #[expect(clippy::new_without_default, reason = "the replaced type is made by new alone")]
         pub fn new() -> Self {
             Self
         }
