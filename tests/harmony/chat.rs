@@ -120,13 +120,16 @@ fn reasoning_is_kept_while_calls_are_under_way() {
         json!({ "role": "tool", "tool_call_id": "b", "content": "noon" }),
         json!({ "role": "tool", "tool_call_id": "a", "content": "Rome" }),
     ];
-    let open = "<|start|>user<|message|>Weather?<|end|><|start|>assistant<|channel|>analysis\
-                <|message|>Ask first.<|end|><|start|>assistant<|channel|>commentary<|message|>I ask.\
-                <|end|><|start|>assistant to=functions.where<|channel|>commentary <|constrain|>json\
-                <|message|>{}<|call|><|start|>assistant to=functions.now<|channel|>commentary \
-                <|constrain|>json<|message|>{ }<|call|><|start|>functions.now to=assistant<|channel|>\
-                commentary<|message|>noon<|end|><|start|>functions.where to=assistant<|channel|>\
-                commentary<|message|>Rome<|end|><|start|>assistant";
+    let open = "<|start|>user<|message|>Weather?<|end|>\
+                <|start|>assistant<|channel|>analysis<|message|>Ask first.<|end|>\
+                <|start|>assistant<|channel|>commentary<|message|>I ask.<|end|>\
+                <|start|>assistant to=functions.where<|channel|>commentary <|constrain|>json\
+                <|message|>{}<|call|>\
+                <|start|>assistant to=functions.now<|channel|>commentary <|constrain|>json\
+                <|message|>{ }<|call|>\
+                <|start|>functions.now to=assistant<|channel|>commentary<|message|>noon<|end|>\
+                <|start|>functions.where to=assistant<|channel|>commentary<|message|>Rome<|end|>\
+                <|start|>assistant";
     assert_eq!(turns(json!(messages)), open);
 
     messages.push(json!({ "role": "assistant", "content": "Sunny.", "reasoning": "Easy." }));

@@ -7,6 +7,7 @@ mod golden;
 mod oracle;
 mod parser;
 mod render;
+mod streams;
 mod tokenizer;
 
 use std::{fs, path::PathBuf, sync::LazyLock};

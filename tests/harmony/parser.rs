@@ -1,21 +1,20 @@
-//! The parser on what models write when they do not keep to the format, and on anything at all.
+//! The parser on what models write, also where they do not keep to the format.
 
 use pesi::chat::harmony::{End, Event, Header, MessageKind, Problem, Role, StreamParser};
-use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{HARMONY, TOKENIZER};
 
 /// A token as a model writes it: its id and its bytes.
-type Token = (u32, Vec<u8>);
+pub type Token = (u32, Vec<u8>);
 
 /// The tokens of `text`, in which markers are markers.
-fn tokens(text: &str) -> Vec<Token> {
+pub fn tokens(text: &str) -> Vec<Token> {
     let ids = TOKENIZER.encode(text).unwrap();
     ids.into_iter().map(|id| (id, TOKENIZER.token_bytes(id).unwrap().to_vec())).collect()
 }
 
 /// The same bytes and markers, but each byte of text a token of its own.
-fn byte_by_byte(tokens: &[Token]) -> Vec<Token> {
+pub fn byte_by_byte(tokens: &[Token]) -> Vec<Token> {
     let single = |(id, bytes): &Token| match TOKENIZER.is_special(*id) {
         true => vec![(*id, bytes.clone())],
         // The id of a token of text does not matter.
@@ -25,7 +24,7 @@ fn byte_by_byte(tokens: &[Token]) -> Vec<Token> {
 }
 
 /// The events of `tokens`, with texts that follow each other joined.
-fn events(tokens: &[Token], role: Option<Role>) -> Vec<Event> {
+pub fn events(tokens: &[Token], role: Option<Role>) -> Vec<Event> {
     let mut parser = StreamParser::new(&HARMONY, role);
     let mut events: Vec<Event> = Vec::new();
     let pieces = tokens.iter().map(|(id, bytes)| parser.push(*id, bytes)).collect::<Vec<_>>();
@@ -100,10 +99,12 @@ fn text_is_passed_on_while_it_comes_and_characters_whole() {
 
 #[test]
 fn the_parts_of_an_answer_are_told_apart() {
-    let text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary\
-                <|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.look \
-                <|constrain|>json<|message|>{}<|call|><|start|>functions.look to=assistant<|channel|>\
-                commentary<|message|>1<|end|><|start|>assistant<|channel|>final<|message|>1!<|return|>";
+    let text = "<|channel|>analysis<|message|>Hm.<|end|>\
+                <|start|>assistant<|channel|>commentary<|message|>I look.<|end|>\
+                <|start|>assistant<|channel|>commentary to=functions.look <|constrain|>json\
+                <|message|>{}<|call|>\
+                <|start|>functions.look to=assistant<|channel|>commentary<|message|>1<|end|>\
+                <|start|>assistant<|channel|>final<|message|>1!<|return|>";
     let mut said = Vec::new();
     for event in written(text) {
         match event {
@@ -211,7 +212,8 @@ fn what_is_not_harmony_is_reported_and_read_as_what_it_means() {
         ("<|channel|>analysis", vec![malformed(HeaderTruncated, ""), cut(0, "analysis", "")]),
         // A message that begins within another.
         (
-            "<|channel|>analysis<|message|>Hm<|start|>assistant<|channel|>final<|message|>Hi<|end|>",
+            "<|channel|>analysis<|message|>Hm\
+             <|start|>assistant<|channel|>final<|message|>Hi<|end|>",
             vec![
                 vec![
                     Event::Started { index: 0, header: header("analysis") },
@@ -331,135 +333,4 @@ fn a_header_without_end_becomes_a_text() {
         [malformed(Problem::HeaderTooLong, ""), message(0, "", &long, End::Cut)].concat();
     assert_eq!(events(&tokens(&long), Some(Role::Assistant)), expected);
     assert_eq!(events(&byte_by_byte(&tokens(&long)), Some(Role::Assistant)), expected);
-}
-
-fn marker() -> impl Strategy<Value = Token> {
-    let markers = "<|start|><|message|><|channel|><|constrain|><|end|><|call|><|return|>\
-                   <|endoftext|><|message|><|start|><|channel|><|message|><|channel|>";
-    select(tokens(markers))
-}
-
-/// Tokens that follow each other as they may in a model's output, or in any order.
-fn any_tokens() -> impl Strategy<Value = Vec<Token>> {
-    let words = [
-        "assistant",
-        "user",
-        "functions.f",
-        " to=functions.f",
-        " to=assistant",
-        "analysis",
-        "final",
-        "commentary",
-        " json",
-        "code",
-        " ",
-        "\n",
-        "Hello",
-        "日本語",
-        "\u{2028}",
-        "to=",
-    ];
-    let part = prop_oneof![
-        4 => marker().prop_map(|token| vec![token]),
-        3 => select(words.to_vec()).prop_map(tokens),
-        2 => (0..199_998u32).prop_map(|id| {
-            vec![(id, TOKENIZER.token_bytes(id).unwrap().to_vec())]
-        }),
-        1 => any::<u32>().prop_map(|id| {
-            vec![(id, TOKENIZER.token_bytes(id).unwrap_or_default().to_vec())]
-        }),
-        1 => vec(any::<u8>(), 0..4).prop_map(|bytes| vec![(0, bytes)]),
-        2 => Just(tokens("<|start|>assistant<|channel|>final<|message|>")),
-        1 => (200..700usize).prop_map(|n_words| tokens(&" ab".repeat(n_words))),
-    ];
-    vec(part, 0..24).prop_map(|parts| parts.concat())
-}
-
-fn role() -> impl Strategy<Value = Option<Role>> {
-    select(vec![None, Some(Role::Assistant), Some(Role::Assistant), Some(Role::Tool)])
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
-    #[test]
-    fn any_tokens_parse_alike_in_any_pieces(tokens in any_tokens(), role in role()) {
-        let events = self::events(&tokens, role);
-        prop_assert_eq!(&self::events(&tokens, role), &events);
-        prop_assert_eq!(self::events(&byte_by_byte(&tokens), role), events);
-    }
-
-    #[test]
-    fn the_text_under_a_header_is_passed_on_byte_by_byte(tokens in any_tokens(), role in role()) {
-        let mut parser = StreamParser::new(&HARMONY, role);
-        // Which message is open, the bytes that came since, and the text that was passed on.
-        let mut open: Option<(usize, Vec<u8>, String)> = None;
-        let mut n_ended = 0;
-        let mut tokens = tokens.iter();
-        loop {
-            let token = tokens.next();
-            let is_text = token.is_some_and(|(id, _)| !TOKENIZER.is_special(*id));
-            if let (Some((_, bytes, _)), Some((_, more)), true) = (&mut open, token, is_text) {
-                bytes.extend_from_slice(more);
-            }
-            let events = match token {
-                Some((id, bytes)) => parser.push(*id, bytes),
-                None => parser.finish(),
-            };
-            for event in events {
-                match event {
-                    Event::Started { index, .. } => {
-                        prop_assert!(open.is_none() && index == n_ended);
-                        open = Some((index, Vec::new(), String::new()));
-                    }
-                    Event::Text { index, text } => {
-                        let (open, _, passed) = open.as_mut().unwrap();
-                        prop_assert_eq!(*open, index);
-                        passed.push_str(&text);
-                    }
-                    Event::Ended { index, .. } => {
-                        let (open, bytes, passed) = open.take().unwrap();
-                        prop_assert_eq!(open, index);
-                        // What came with the start of the message is not in `bytes`.
-                        let text = String::from_utf8_lossy(&bytes);
-                        prop_assert!(ends_like(&passed, &text), "{passed:?} {text:?}");
-                        n_ended += 1;
-                    }
-                    Event::Malformed { .. } => {}
-                }
-            }
-            if token.is_none() {
-                break;
-            }
-        }
-        prop_assert!(open.is_none());
-    }
-
-    #[test]
-    fn every_word_is_somewhere_in_the_events(
-        parts in vec(prop_oneof![
-            3 => marker().prop_map(Some),
-            4 => Just(None),
-        ], 0..40),
-        role in role(),
-    ) {
-        let mut stream: Vec<Token> = Vec::new();
-        let mut words = Vec::new();
-        for (index, marker) in parts.into_iter().enumerate() {
-            stream.push(marker.unwrap_or_else(|| {
-                let word = format!("w{index}z");
-                let text = if index % 3 == 0 { format!(" to={word} ") } else { format!(" {word} ") };
-                words.push(word);
-                (0, text.into_bytes())
-            }));
-        }
-        let events = format!("{:?}", self::events(&stream, role));
-        for word in words {
-            prop_assert!(events.contains(&word), "{word} is in {events}");
-        }
-    }
-}
-
-/// Whether `text` ends with `end`, of which the first characters may have been cut.
-fn ends_like(text: &str, end: &str) -> bool {
-    text.ends_with(end.trim_start_matches(char::REPLACEMENT_CHARACTER))
 }

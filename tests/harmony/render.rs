@@ -213,8 +213,9 @@ fn forms_of_answers_end_the_developer_message() {
     assert_eq!(
         TOKENIZER.decode(&ids),
         format!(
-            "<|start|>developer<|message|># Instructions\n\nUse \"first\".\n\n# Response Formats\n\n\
-             ## first\n\n// What to buy.\n// In order.\n{schema}\n\n## second\n\n{schema}<|end|>"
+            "<|start|>developer<|message|># Instructions\n\nUse \"first\".\n\n\
+             # Response Formats\n\n## first\n\n// What to buy.\n// In order.\n{schema}\n\n\
+             ## second\n\n{schema}<|end|>"
         )
     );
 }

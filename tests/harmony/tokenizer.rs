@@ -41,7 +41,7 @@ const SPECIAL: [&str; 10] = [
     "<|reserved_200000|>",
 ];
 
-/// Names that only one of the two knows: OpenAI's files and `tiktoken-rs` differ about token 200018.
+/// Names that only one of the two knows: OpenAI's file and `tiktoken-rs` differ on token 200018.
 const DISPUTED: [&str; 2] = ["<|endofprompt|>", "<|reserved_200018|>"];
 
 /// Fails unless the ids are those of the reference.

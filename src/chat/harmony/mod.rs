@@ -1,8 +1,8 @@
 //! The harmony format: how gpt-oss reads a conversation, and what it writes.
 //!
 //! A [`Conversation`] (`conversation`), which may come from a request in OpenAI's shape
-//! (`from_chat`), becomes token ids (`render`, `tools`, `schema`). The tokens that the model answers
-//! with become events (`parser`, `header`). A message is
+//! (`from_chat`), becomes token ids (`render`, `tools`, `schema`). The tokens that the model
+//! answers with become events (`parser`, `header`). A message is
 //!
 //! ```text
 //! <|start|> author, recipient <|channel|> channel, type <|message|> content <|end|>
