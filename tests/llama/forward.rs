@@ -151,7 +151,7 @@ fn kinds() -> Vec<Kind> {
 
 #[test]
 fn every_kind_of_llama_matches_a_plain_forward_pass() {
-    let pages = AdapterHints { max_binding: Some(64 << 10), ..Default::default() };
+    let pages = AdapterHints { max_binding: Some(140_000), ..Default::default() };
     let devices = [
         ("CPU", DeviceKind::Cpu),
         ("GPU", DeviceKind::Gpu(AdapterHints::default())),
