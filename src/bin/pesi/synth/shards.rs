@@ -99,7 +99,6 @@ impl Shard {
 /// The header of a file with these tensors one after another, padded to 8 bytes.
 fn header(tensors: &[&Tensor]) -> Vec<u8> {
     let mut entries = Map::new();
-    entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut end = 0;
     for tensor in tensors {
         let start = end;
