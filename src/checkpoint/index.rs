@@ -16,7 +16,8 @@ use crate::{Error, Result};
 /// The name of the file among those of a model.
 pub const INDEX_NAME: &str = "model.safetensors.index.json";
 
-/// The largest index that is read, in bytes. That of gpt-oss-120b takes 54 KB.
+/// The largest index that is read, in bytes. That of gpt-oss-120b, which names 687 tensors, takes
+/// less than 100 KB.
 const MAX_INDEX_BYTES: usize = 64 << 20;
 
 /// The most files that a model is spread over.

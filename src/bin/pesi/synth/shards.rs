@@ -116,3 +116,50 @@ fn header(tensors: &[&Tensor]) -> Vec<u8> {
     }
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::preset::Preset;
+
+    fn shards_of(preset: Preset) -> Vec<Shard> {
+        let model = preset.model(None).unwrap();
+        split(model.tensors(), model.shard_bytes)
+    }
+
+    #[test]
+    fn files_of_the_20b_model_are_named_and_sized_as_published() {
+        let shards = shards_of(Preset::GptOss20b);
+        let sizes: Vec<(&str, u64)> = shards
+            .iter()
+            .map(|shard| {
+                let header = header(&shard.in_file_order());
+                (shard.name.as_str(), header.len() as u64 + shard.n_bytes())
+            })
+            .collect();
+        assert_eq!(
+            sizes,
+            [
+                ("model-00000-of-00002.safetensors", 4_792_272_488),
+                ("model-00001-of-00002.safetensors", 4_798_702_184),
+                ("model-00002-of-00002.safetensors", 4_170_342_232),
+            ]
+        );
+        let index = index(&shards);
+        assert_eq!(index["metadata"]["total_size"], 13_761_264_768u64);
+        let file = |name: &str| index["weight_map"][format!("model.layers.{name}")].clone();
+        assert_eq!(file("18.self_attn.o_proj.weight"), sizes[0].0);
+        assert_eq!(file("18.self_attn.q_proj.weight"), sizes[1].0);
+        assert_eq!(file("6.mlp.experts.gate_up_proj_bias"), sizes[1].0);
+        assert_eq!(file("6.mlp.experts.gate_up_proj_blocks"), sizes[2].0);
+    }
+
+    /// Which layers share a file differs from the published one.
+    #[test]
+    fn the_120b_model_has_the_published_tensors_and_as_many_files() {
+        let shards = shards_of(Preset::GptOss120b);
+        assert_eq!(shards.len(), 15);
+        assert_eq!(shards.iter().map(|shard| shard.tensors.len()).sum::<usize>(), 687);
+        assert_eq!(shards.iter().map(Shard::n_bytes).sum::<u64>(), 65_248_815_744);
+    }
+}
