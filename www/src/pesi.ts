@@ -33,11 +33,11 @@ const CANCEL_DEADLINE_MS = 2_000;
  * `connect-src` for where the model comes from.
  *
  * @throws {PesiError} of kind `invalid_argument` or `unsupported` where an argument cannot be used, `network`,
- *   `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails, `aborted` where `signal` was
+ *   `storage`, `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails, `aborted` where `signal` was
  */
 export async function load(source: ModelSource, options?: LoadOptions): Promise<Model> {
   const { device, options: engineOptions, onProgress, signal } = loadOptions(options);
-  const engineSource = parseSource(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+  const engineSource = await parseSource(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   if (signal?.aborted) throw abortedError(signal);
 
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pesi" });

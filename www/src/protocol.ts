@@ -11,9 +11,16 @@
 import type { WireError } from "./errors.js";
 import type { GeneratedToken, GenerationResult, ModelInfo, Progress } from "./types.js";
 
-/** Where the engine reads a model from. `id` names it in browser storage. */
+/**
+ * Where the engine reads a model from. `id` names it in browser storage.
+ *
+ * - `url`: a `.gguf` file, or the first of a split set, whose others lie beside it;
+ * - `folder`: a folder with `config.json` and safetensors; its URL ends in a slash and has no query;
+ * - `files`: one `.gguf` file, or a whole split set in its order, or `config.json` and the others of its folder.
+ */
 export type EngineSource =
   | { readonly kind: "url"; readonly url: string; readonly id: string }
+  | { readonly kind: "folder"; readonly url: string; readonly id: string }
   | { readonly kind: "files"; readonly files: readonly File[]; readonly id: string };
 
 /** Settings of a load that the engine takes as they are. */

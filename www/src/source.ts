@@ -1,57 +1,86 @@
-/** What a `load` source means: an address or files, and the name the model goes by in browser storage. */
+/** What a `load` source means: an address, files or a folder, and the name the model goes by in browser storage. */
 
 import { PesiError } from "./errors.js";
 import type { EngineSource } from "./protocol.js";
+import { fromDirectory, fromFiles, isDirectory, isFile, isPlainName, partOf } from "./source-files.js";
 import { badArgument } from "./validate.js";
 
 const HUB = "https://huggingface.co";
-const EXPECTED = 'the URL of a .gguf file, "owner/repo/file.gguf" on the Hugging Face hub, or a File';
+const MAIN = "main";
 
-/** The end of a name in a split set: the file's number, then how many files there are. */
-const PART = /-\d{5}-of-(\d{5})\.gguf$/i;
+const EXPECTED =
+  'the URL of a .gguf file or of a folder, "owner/repo" or "owner/repo/file.gguf" on the Hugging Face hub, ' +
+  "File objects, or a directory handle";
+
+/** What the hub allows in the name of an owner or a repository. */
+const HUB_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
+
+/** The end of a file's name, as opposed to a version such as the `.5B` of a folder: a letter comes first. */
+const FILE_ENDING = /\.[a-z][a-z0-9_]*$/i;
+
+/** A page or a file of the hub: owner, repository, and where there are more: revision and path. */
+const HUB_PATH = /^\/([^/]+)\/([^/]+)(?:\/(?:tree|blob|resolve)\/([^/]+)((?:\/[^/]+)*))?\/?$/;
 
 /**
  * Reads a source. Text is a URL where it has a scheme or starts with `/`, `./` or `../`, and where it is a bare
- * path of one or two parts that ends in `.gguf`; `owner/repo/…/file.gguf[@revision]` is a file on the hub.
+ * path of one or two parts that ends in `.gguf`; otherwise it names a repository on the hub, or a file in one.
  *
  * @param base the address that relative URLs start from
+ * @throws {PesiError} of kind `invalid_argument` or `unsupported`; `storage` where a folder cannot be listed
  */
-export function parseSource(source: unknown, base: string): EngineSource {
+export async function parseSource(source: unknown, base: string): Promise<EngineSource> {
   if (typeof source === "string") return parseText(source.trim(), base);
   if (source instanceof URL) return fromUrl(source.href, base);
-  if (isFile(source)) return fromFile(source);
-  if (Array.isArray(source) && source.length > 0 && source.every(isFile)) {
-    throw unsupported("a list of files", "one File");
+  if (isFile(source)) return fromFiles([source]);
+  if (isFileList(source)) {
+    const files = Array.from(source);
+    if (files.length > 0 && files.every(isFile)) return fromFiles(files);
+    throw badArgument("source", EXPECTED, files);
   }
-  if (typeof source === "object" && source !== null && "kind" in source && source.kind === "directory") {
-    throw unsupported("a folder", "the folder's .gguf file");
-  }
+  if (isDirectory(source)) return fromDirectory(source);
   throw badArgument("source", EXPECTED, source);
 }
 
 function parseText(source: string, base: string): EngineSource {
   if (/^[a-z][a-z0-9+.-]*:/i.test(source) || /^\.{0,2}\//.test(source)) return fromUrl(source, base);
-  const [path = "", revision, ...rest] = source.split("@");
+  const [path = "", after, ...rest] = source.split("@");
   const parts = path.split("/");
-  if (parts.some((part) => part === "" || part === "." || part === "..") || rest.length > 0 || revision === "") {
-    throw badArgument("source", EXPECTED, source);
+  if (after === undefined && parts.length < 3 && isGguf(path)) return fromUrl(source, base);
+  if (rest.length > 0 || after === "" || parts.length < 2) throw badArgument("source", EXPECTED, source);
+  const [owner = "", repo = "", ...file] = parts;
+  if (after === undefined || file.length > 0 || !isGguf(after)) {
+    return fromHub({ owner, repo, path: file, revision: after ?? MAIN }, source);
   }
-  if (isGguf(path)) {
-    return parts.length < 3 && revision === undefined ? fromUrl(source, base) : fromHub(parts, revision, source);
-  }
-  if (parts.length === 2) {
-    throw unsupported("a hub repository as a whole", `one of its files, such as "${path}/model.gguf"`);
-  }
-  if (parts.length > 2) throw unsupported(`the file type of ${JSON.stringify(source)}`, "a .gguf file");
-  throw badArgument("source", EXPECTED, source);
+  // In `owner/repo@revision/file.gguf` the revision ends at the first slash; one with slashes can stand at the end.
+  const [revision = "", ...fileAfter] = after.split("/");
+  return fromHub({ owner, repo, path: fileAfter, revision }, source);
 }
 
-function fromHub(parts: readonly string[], revision: string | undefined, source: string): EngineSource {
-  const [owner, repo, ...file] = parts;
-  if (owner === undefined || repo === undefined || file.length === 0) throw badArgument("source", EXPECTED, source);
-  refusePart(source, file.at(-1) ?? "");
-  const path = [owner, repo, "resolve", revision ?? "main", ...file].map(encodeURIComponent).join("/");
-  return { kind: "url", url: `${HUB}/${path}`, id: source };
+interface HubPlace {
+  readonly owner: string;
+  readonly repo: string;
+  /** The parts of a path in the repository; none stands for the repository as a whole. */
+  readonly path: readonly string[];
+  readonly revision: string;
+}
+
+function fromHub({ owner, repo, path, revision }: HubPlace, source: string): EngineSource {
+  const isSound = [owner, repo].every((name) => HUB_NAME.test(name));
+  if (!isSound || ![...path, ...revision.split("/")].every(isPlainName)) throw badArgument("source", EXPECTED, source);
+  const root = `${HUB}/${owner}/${repo}/resolve/${encodeURIComponent(revision)}/`;
+  const url = root + path.map(encodeURIComponent).join("/");
+  const name = [owner, repo, ...path].join("/");
+  const id = revision === MAIN ? name : `${name}@${revision}`;
+  const last = path.at(-1);
+  if (last === undefined) return { kind: "folder", url, id };
+  if (isGguf(last)) {
+    refuseLaterPart(source, last);
+    return { kind: "url", url, id };
+  }
+  if (FILE_ENDING.test(last)) {
+    throw unsupported(JSON.stringify(source), `the whole repository, "${owner}/${repo}", or one of its .gguf files`);
+  }
+  return { kind: "folder", url: `${url}/`, id };
 }
 
 function fromUrl(source: string, base: string): EngineSource {
@@ -64,32 +93,56 @@ function fromUrl(source: string, base: string): EngineSource {
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     throw badArgument("source", "an http or https URL", source);
   }
-  if (!isGguf(url.pathname)) throw unsupported("a URL that does not end in .gguf", "the URL of a .gguf file");
-  refusePart(source, url.pathname);
+  if (url.username !== "" || url.password !== "") {
+    throw badArgument("source", "a URL without a user name and password", source);
+  }
+  const onHub = url.origin === HUB ? hubPlace(url) : undefined;
+  if (onHub !== undefined) return fromHub(onHub, source);
   url.hash = "";
-  return { kind: "url", url: url.href, id: url.href };
+  if (isGguf(url.pathname)) {
+    refuseLaterPart(source, url.pathname);
+    return { kind: "url", url: url.href, id: url.href };
+  }
+  if (FILE_ENDING.test(url.pathname)) {
+    const folder = new URL(".", url).href;
+    throw unsupported(JSON.stringify(source), `its folder, ${JSON.stringify(folder)}, or the URL of a .gguf file`);
+  }
+  if (url.search !== "") throw badArgument("source", "the URL of a .gguf file, or a folder's without a query", source);
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return { kind: "folder", url: url.href, id: url.href };
 }
 
-function fromFile(file: File): EngineSource {
-  const { name, size, lastModified } = file;
-  if (!isGguf(name)) throw unsupported(`the file type of ${JSON.stringify(name)}`, "a .gguf file");
-  refusePart(name, name);
-  // Two files of one name are told apart by what else a browser tells of them.
-  return { kind: "files", files: [file], id: `${name}@${size}-${lastModified}` };
+/** What an address on the hub names, a page's as people copy it from the browser among them. */
+function hubPlace({ pathname }: URL): HubPlace | undefined {
+  const match = HUB_PATH.exec(pathname);
+  if (match === null) return undefined;
+  const [owner = "", repo = "", revision = MAIN, path = ""] = match.slice(1);
+  return { owner, repo, path: path.split("/").slice(1).map(decoded), revision: decoded(revision) };
 }
 
-/** Refuses one file of a split set, whose path or name ends in `name`, before anything of it is read. */
-function refusePart(source: string, name: string): void {
-  const count = Number(PART.exec(name)?.[1] ?? 1);
-  if (count > 1) throw unsupported(`${JSON.stringify(source)}, one of ${count} files,`, "a model in one .gguf file");
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
-function isFile(value: unknown): value is File {
-  return typeof File !== "undefined" && value instanceof File;
+/** Refuses all but the first file of a split set, whose path or name ends in `name`, before anything is read. */
+function refuseLaterPart(source: string, name: string): void {
+  const part = partOf(name.replace(/^.*\//, ""));
+  if (part === undefined || part.number === 1) return;
+  const what = `${JSON.stringify(source)}, number ${part.number} of ${part.count} files,`;
+  throw unsupported(what, `the first of them, ${JSON.stringify(part.nameOf(1))}`);
 }
 
 function isGguf(path: string): boolean {
   return path.toLowerCase().endsWith(".gguf");
+}
+
+/** Whether it is an array or, of this realm or another, a `FileList`. */
+function isFileList(value: unknown): value is ArrayLike<unknown> {
+  return Array.isArray(value) || Object.prototype.toString.call(value) === "[object FileList]";
 }
 
 function unsupported(what: string, instead: string): PesiError {

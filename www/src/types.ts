@@ -3,13 +3,17 @@
 /**
  * Where a model comes from:
  *
- * - an absolute `http(s)` URL of a `.gguf` file, or a relative one (`"/models/a.gguf"`, `"./a.gguf"`);
- * - a file on the Hugging Face hub, `"owner/repo/file.gguf"`, optionally `"owner/repo/file.gguf@revision"`;
- * - a `.gguf` `File` the user chose.
- *
- * A model is one file: parts of a split set (`…-00001-of-00002.gguf`) are refused with kind `unsupported`.
+ * - an absolute `http(s)` URL of a `.gguf` file, or a relative one (`"/models/a.gguf"`, `"./a.gguf"`); of a split set
+ *   (`…-00001-of-00003.gguf`) that of its first file;
+ * - a URL of a folder with `config.json` and safetensors (`"/models/gpt-oss-20b/"`); the final slash may be left out
+ *   where the folder's name does not end like a file's;
+ * - a repository on the Hugging Face hub with those files in it, `"owner/repo"`, or one `.gguf` file of a repository,
+ *   `"owner/repo/file.gguf"`; each optionally with `"@revision"` at its end or after the repository;
+ * - a `.gguf` `File` that the user chose, or all the `File`s of a split set, or of a folder with `config.json` and
+ *   safetensors, in any order; files that no model is read from are passed over;
+ * - the handle of a folder with such files directly in it.
  */
-export type ModelSource = string | URL | File;
+export type ModelSource = string | URL | File | readonly File[] | FileList | FileSystemDirectoryHandle;
 
 /** Settings of `load`. */
 export interface LoadOptions {
