@@ -8,16 +8,37 @@ import { INFO, ScriptedWorker, generationResult, pesiError } from "./scripted-wo
 
 const MESSAGES = [{ role: "user", content: "Hi" }];
 
+const HARMONY = { ...INFO, chatFormat: "harmony" };
+
+/** An answer in harmony: thought, something said on the way, a call of a tool, more thought, the answer. */
+const HARMONY_TOKENS = [
+  { text: "" },
+  { text: "France?", channel: "analysis", messageIndex: 0 },
+  { text: "", channel: "analysis", messageIndex: 0 },
+  { text: " Easy.", channel: "analysis", messageIndex: 0 },
+  { text: "" },
+  { text: "Let me look.", channel: "commentary", messageIndex: 1 },
+  { text: '{"q":1}', channel: "commentary", recipient: "functions.look", contentType: "json", messageIndex: 2 },
+  { text: "print()", channel: "analysis", recipient: "python", messageIndex: 3 },
+  { text: "Done.", channel: "analysis", messageIndex: 4 },
+  { text: "Paris", channel: "final", messageIndex: 5 },
+  { text: ".", channel: "final", messageIndex: 5 },
+  { text: "", channel: "final", messageIndex: 5 },
+];
+
 function start(info = INFO) {
   const worker = new ScriptedWorker();
   return { worker, completions: new Model(new Connection(worker), info).chat.completions };
 }
 
-/** Asks, and plays the answer `texts`, each with its logarithm of a probability. */
-async function play({ worker, completions }, params, texts, result = generationResult(texts.length)) {
+/** Asks, and plays the answer `tokens`: texts or further fields, each with its logarithm of a probability. */
+async function play({ worker, completions }, params, tokens, result = generationResult(tokens.length)) {
   const answer = completions.create({ messages: MESSAGES, ...params });
   const { id } = await worker.request("generate");
-  texts.forEach((text, index) => worker.event(id, [{ token: index, text, logprob: -0.25 * index }]));
+  tokens.forEach((token, index) => {
+    const fields = typeof token === "string" ? { text: token } : token;
+    worker.event(id, [{ token: index, logprob: -0.25 * index, ...fields }]);
+  });
   worker.result(id, result);
   return answer;
 }
@@ -186,7 +207,8 @@ test("what cannot be honoured is refused by name", () => {
     [{ logit_bias: { 5: 1 } }, "logit_bias"],
     [{ modalities: ["text", "audio"] }, "modalities"],
     [{ store: true }, "store"],
-    [{ reasoning_effort: "low" }, "reasoning_effort"],
+    [{ reasoning_effort: "minimal" }, 'reasoning_effort "minimal"'],
+    [{ reasoning_effort: "none" }, 'reasoning_effort "none"'],
     [{ temprature: 1 }, "temprature"],
     [{ stream: true, stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
     [{ stream: true, stream_options: { every: 2 } }, "stream_options.every"],
@@ -226,6 +248,14 @@ test("values that cannot be used are refused by name", () => {
     [{ stream: "yes" }, "stream"],
     [{ stream_options: {} }, "stream_options"],
     [{ logprobs: 1 }, "logprobs"],
+    [{ reasoning_effort: "extreme" }, "reasoning_effort"],
+    [{ reasoning_effort: 1 }, "reasoning_effort"],
+    [{ messages: [{ role: "user", content: "x", reasoning: "y" }] }, "messages[0].reasoning_content"],
+    [{ messages: [{ role: "assistant", content: "x", reasoning: 1 }] }, "messages[0].reasoning"],
+    [
+      { messages: [{ role: "assistant", content: "x", reasoning: "y", reasoning_content: "z" }] },
+      "messages[0].reasoning",
+    ],
     [{ user: 5 }, "user"],
     [{ response_format: "text" }, "response_format"],
   ]) {
@@ -274,8 +304,85 @@ test("aborting the signal throws; the stream's own controller ends the iteration
   }
 });
 
+test("what the model thinks comes beside what it says, under both names, and is counted", async () => {
+  const { choices, usage } = await play(start(HARMONY), {}, HARMONY_TOKENS);
+  assert.deepEqual(choices[0], {
+    index: 0,
+    message: {
+      role: "assistant",
+      content: "Let me look.\n\nParis.",
+      refusal: null,
+      reasoning_content: "France? Easy.\n\nDone.",
+      reasoning: "France? Easy.\n\nDone.",
+    },
+    logprobs: null,
+    finish_reason: "stop",
+  });
+  assert.deepEqual(usage.completion_tokens_details, { reasoning_tokens: 4 });
+});
+
+test("a stream tells what is thought and what is said as it comes, and leaves out calls of tools", async () => {
+  const params = { stream: true, stream_options: { include_usage: true } };
+  const chunks = await collect(await play(start(HARMONY), params, HARMONY_TOKENS));
+  const thought = (text) => ({ reasoning_content: text, reasoning: text });
+  assert.deepEqual(chunks.slice(1, -2).map(({ choices }) => choices[0].delta), [
+    thought("France?"),
+    thought(" Easy."),
+    { content: "Let me look." },
+    thought("\n\nDone."),
+    { content: "\n\nParis" },
+    { content: "." },
+  ]);
+  assert.equal(chunks.at(-2).choices[0].finish_reason, "stop");
+  assert.deepEqual(chunks.at(-1).usage.completion_tokens_details, { reasoning_tokens: 4 });
+});
+
+test("logprobs are those of what is said", async () => {
+  const whole = await play(start(HARMONY), { logprobs: true }, HARMONY_TOKENS);
+  const { content } = whole.choices[0].logprobs;
+  assert.deepEqual(content.map(({ token }) => token), ["Let me look.", "Paris", ".", ""]);
+  const chunks = await collect(await play(start(HARMONY), { logprobs: true, stream: true }, HARMONY_TOKENS));
+  assert.deepEqual(
+    chunks.flatMap(({ choices }) => choices[0].logprobs?.content ?? []),
+    content,
+  );
+});
+
+test("what is malformed is shown, with a sentence on it", async () => {
+  const malformed = "The answer ends within a header.";
+  const tokens = [{ text: "Pa", channel: "final", messageIndex: 0 }, { text: "<|oops|>", malformed }, "ris"];
+  const { choices } = await play(start(HARMONY), {}, tokens);
+  assert.equal(choices[0].malformed, malformed);
+  assert.equal(choices[0].message.content, "Pa\n\n<|oops|>ris");
+  const chunks = await collect(await play(start(HARMONY), { stream: true }, [{ text: "", malformed }]));
+  assert.deepEqual(chunks[1].choices[0], { index: 0, delta: {}, logprobs: null, finish_reason: null, malformed });
+});
+
+test("the effort and what was thought before reach the engine", async () => {
+  const { worker, completions } = start(HARMONY);
+  const turn = { role: "assistant", content: "Paris.", refusal: null, reasoning_content: "Easy.", reasoning: "Easy." };
+  const untold = { role: "assistant", content: "Hm.", reasoning: "", reasoning_content: null };
+  const messages = [...MESSAGES, turn, ...MESSAGES, untold, ...MESSAGES];
+  const answer = completions.create({ messages, reasoning_effort: "high" });
+  const { id, params } = await worker.request("generate");
+  assert.deepEqual(params.input, {
+    kind: "messages",
+    messages: [
+      ...MESSAGES,
+      { role: "assistant", content: "Paris.", reasoning_content: "Easy." },
+      ...MESSAGES,
+      { role: "assistant", content: "Hm." },
+      ...MESSAGES,
+    ],
+    options: { reasoningEffort: "high" },
+  });
+  worker.result(id, generationResult(0));
+  await answer;
+  assert.deepEqual(chatRequest({ messages: MESSAGES }).chatOptions, {});
+});
+
 test("options beside the signal, and models without a chat template, are refused", async () => {
-  const { worker, completions } = start({ ...INFO, chatTemplate: false });
+  const { worker, completions } = start({ ...INFO, chatTemplate: false, chatFormat: "none" });
   await assert.rejects(completions.create({ messages: MESSAGES }), pesiError("unsupported"));
   await assert.rejects(completions.create({ messages: MESSAGES }, { timeout: 5 }), pesiError("invalid_argument"));
   assert.deepEqual(worker.posted, []);

@@ -117,25 +117,42 @@ test("a parameter that cannot be used throws before the worker hears of it", asy
   assert.throws(() => model.generate({ prompt: "a", temperature: "hot" }), pesiError("invalid_argument"));
   await assert.rejects(model.encode(5), pesiError("invalid_argument", { parameter: "text" }));
   await assert.rejects(model.decode([100]), pesiError("invalid_argument", { parameter: "ids[0]" }));
-  await assert.rejects(model.logits({}), pesiError("invalid_argument", { parameter: "tokens" }));
-  await assert.rejects(model.logits({ tokens: [1], rows: 2 }), pesiError("invalid_argument", { parameter: "rows" }));
+  for (const method of ["logits", "hiddenStates"]) {
+    const refused = (parameter) => pesiError("invalid_argument", { parameter });
+    await assert.rejects(model[method]({}), refused("tokens"));
+    await assert.rejects(model[method]({ tokens: [1], rows: 2 }), refused("rows"));
+    await assert.rejects(model[method]({ tokens: [1], signal: 1 }), refused("signal"));
+  }
   assert.deepEqual(worker.posted, []);
 });
 
-test("encode, decode and logits hand over what the worker answers", async () => {
+test("encode, decode, logits and hiddenStates hand over what the worker answers", async () => {
   const { worker, model } = start();
-  const answers = [model.encode("hi"), model.decode([]), model.logits({ tokens: [1, 2] })];
-  const requests = await Promise.all(["encode", "decode", "logits"].map((method) => worker.request(method)));
+  const answers = [
+    model.encode("hi"),
+    model.decode([]),
+    model.logits({ tokens: [1, 2] }),
+    model.hiddenStates({ tokens: [3] }),
+  ];
+  const methods = ["encode", "decode", "logits", "hiddenStates"];
+  const requests = await Promise.all(methods.map((method) => worker.request(method)));
   assert.deepEqual(requests.map(({ params }) => params), [
     { text: "hi" },
     { ids: new Uint32Array() },
     { tokens: Uint32Array.of(1, 2) },
+    { tokens: Uint32Array.of(3) },
   ]);
   // Answers find their requests by id, in whatever order they come.
+  worker.result(requests[3].id, Float32Array.of(1, 2));
   worker.result(requests[2].id, Float32Array.of(0.5));
   worker.result(requests[0].id, Uint32Array.of(9));
   worker.result(requests[1].id, "");
-  assert.deepEqual(await Promise.all(answers), [Uint32Array.of(9), "", Float32Array.of(0.5)]);
+  assert.deepEqual(await Promise.all(answers), [
+    Uint32Array.of(9),
+    "",
+    Float32Array.of(0.5),
+    Float32Array.of(1, 2),
+  ]);
 });
 
 test("dispose rejects what is pending, reports what was freed, and ends the worker", async () => {

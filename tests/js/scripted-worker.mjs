@@ -78,6 +78,9 @@ export const INFO = {
   memory: { weightsBytes: 1, cacheBytes: 1, scratchBytes: 1, totalBytes: 3 },
   fromStorage: false,
   chatTemplate: true,
+  chatFormat: "template",
+  layers: 2,
+  hiddenSize: 8,
 };
 
 /** How a generation of `completionTokens` went. */

@@ -1,13 +1,14 @@
 /** OpenAI's chat parameters, checked and put into the engine's terms. What cannot be honoured is refused by name. */
 
 import { PesiError } from "./errors.js";
-import type { EngineGenerateOptions, EngineMessage } from "./protocol.js";
+import type { EngineChatOptions, EngineGenerateOptions, EngineMessage } from "./protocol.js";
 import * as validate from "./validate.js";
 import { SAMPLING, type Range, type Untrusted } from "./validate.js";
 
 /** A chat request in the engine's terms. */
 export interface ChatRequest {
   readonly messages: readonly EngineMessage[];
+  readonly chatOptions: EngineChatOptions;
   readonly options: EngineGenerateOptions;
   readonly stream: boolean;
   readonly includeUsage: boolean;
@@ -42,10 +43,15 @@ const ONLY: Readonly<Record<string, { readonly value: string; readonly is: (give
 /** Parameters that bear on no answer: they are checked to be texts. */
 const NOTES = ["model", "user", "safety_identifier", "prompt_cache_key"];
 
-const READ_ELSEWHERE = ["messages", "stream", "stream_options", "stop", "logprobs"];
+const READ_ELSEWHERE = ["messages", "stream", "stream_options", "stop", "logprobs", "reasoning_effort"];
 const KNOWN = new Set([...Object.keys(NUMBERS), ...Object.keys(ONLY), ...NOTES, ...READ_ELSEWHERE]);
 
 const MAX_STOPS = 4;
+
+const EFFORTS = ["low", "medium", "high"] as const;
+
+/** OpenAI's other efforts, which the models here have no words for. */
+const OTHER_EFFORTS: readonly unknown[] = ["none", "minimal", "xhigh"];
 
 /** Reads the parameters of `chat.completions.create`. */
 export function chatRequest(value: unknown): ChatRequest {
@@ -58,6 +64,7 @@ export function chatRequest(value: unknown): ChatRequest {
   const stream = validate.boolean(given.stream, "stream") ?? false;
   return {
     messages: messages(given.messages),
+    chatOptions: validate.defined({ reasoningEffort: reasoningEffort(given.reasoning_effort) }),
     options: options(given),
     stream,
     includeUsage: includeUsage(given.stream_options, stream),
@@ -76,6 +83,13 @@ function options(given: Untrusted): EngineGenerateOptions {
     throw validate.badArgument("stop", `at most ${MAX_STOPS} texts`, stop);
   }
   return validate.defined({ ...engine, stop, logprobs: validate.boolean(given.logprobs, "logprobs") });
+}
+
+function reasoningEffort(value: unknown): EngineChatOptions["reasoningEffort"] {
+  if (OTHER_EFFORTS.includes(value)) {
+    throw unsupported(`reasoning_effort ${JSON.stringify(value)}`, '"low", "medium" or "high"');
+  }
+  return validate.oneOf(value, "reasoning_effort", EFFORTS);
 }
 
 function includeUsage(value: unknown, stream: boolean): boolean {
@@ -99,7 +113,9 @@ function messages(value: unknown): EngineMessage[] {
 }
 
 function oneMessage(value: unknown, parameter: string): EngineMessage {
-  const { role, content, name, annotations, ...others } = withoutNulls(validate.object(value, parameter));
+  const { role, content, name, annotations, reasoning_content, reasoning, ...others } = withoutNulls(
+    validate.object(value, parameter),
+  );
   for (const other of Object.keys(others)) throw unsupported(`${parameter}.${other}`);
   if (annotations !== undefined && !(Array.isArray(annotations) && annotations.length === 0)) {
     throw unsupported(`${parameter}.annotations`, "[]");
@@ -107,11 +123,27 @@ function oneMessage(value: unknown, parameter: string): EngineMessage {
   if (role === "tool" || role === "function") throw unsupported(`${parameter}.role ${JSON.stringify(role)}`);
   const known = validate.oneOf(role, `${parameter}.role`, ["developer", "system", "user", "assistant"]);
   if (known === undefined) throw validate.badArgument(`${parameter}.role`, "a role", role);
+  const thought = reasoningText({ reasoning_content, reasoning }, parameter);
+  if (thought !== undefined && known !== "assistant") {
+    throw validate.badArgument(`${parameter}.reasoning_content`, "left out where the role is not assistant", thought);
+  }
   return {
     role: known === "developer" ? "system" : known,
     content: textContent(content, `${parameter}.content`),
     ...(name === undefined ? {} : { name: validate.text(name, `${parameter}.name`) }),
+    ...(thought === undefined || thought === "" ? {} : { reasoning_content: thought }),
   };
+}
+
+/** What an assistant thought, which has two names in use: answers carry both, so that both may come back. */
+function reasoningText(given: Untrusted, parameter: string): string | undefined {
+  const [first, second] = Object.entries(given)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => validate.text(value, `${parameter}.${name}`));
+  if (second !== undefined && second !== first) {
+    throw validate.badArgument(`${parameter}.reasoning`, "the same as reasoning_content, or left out", second);
+  }
+  return first;
 }
 
 function textContent(value: unknown, parameter: string): string {

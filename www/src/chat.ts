@@ -1,5 +1,6 @@
 /** OpenAI's chat API over one model: `model.chat.completions.create`, whole answers and streamed ones. */
 
+import { AnswerReader, type AnswerPiece } from "./answer.js";
 import { chatRequest, type ChatRequest } from "./chat-params.js";
 import type { Call } from "./connection.js";
 import { PesiError } from "./errors.js";
@@ -7,6 +8,7 @@ import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionChunkChoice,
+  ChatCompletionChunkDelta,
   ChatCompletionCreateParams,
   ChatCompletionCreateParamsNonStreaming,
   ChatCompletionCreateParamsStreaming,
@@ -14,9 +16,9 @@ import type {
   CompletionUsage,
   RequestOptions,
 } from "./openai.js";
-import type { EngineGenerateOptions, GenerateInput } from "./protocol.js";
+import type { EngineGenerateOptions, EngineToken, GenerateInput } from "./protocol.js";
 import { AsyncQueue } from "./queue.js";
-import type { GeneratedToken, GenerationResult, ModelInfo } from "./types.js";
+import type { GenerationResult, ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
 
 /** Starts a generation on the model; `onToken` is called for each token, before the result is there. */
@@ -24,7 +26,7 @@ export type StartGeneration = (
   input: GenerateInput,
   options: EngineGenerateOptions,
   signal: AbortSignal | undefined,
-  onToken: (token: GeneratedToken) => void,
+  onToken: (token: EngineToken) => void,
 ) => Call<GenerationResult>;
 
 const REQUEST_OPTIONS: ReadonlySet<string> = new Set(["signal"]);
@@ -55,7 +57,7 @@ export class ChatCompletions {
    * come; otherwise to the whole answer.
    *
    * @throws {PesiError} of kind `invalid_argument` where a parameter's value cannot be used, `unsupported` where a
-   *   parameter is not supported or the model has no chat template, `context_exceeded` where the conversation does
+   *   parameter is not supported or the model cannot chat, `context_exceeded` where the conversation does
    *   not fit, `aborted` where `signal` was aborted, before the answer or in the middle of it
    */
   create(params: ChatCompletionCreateParamsNonStreaming, options?: RequestOptions): Promise<ChatCompletion>;
@@ -70,23 +72,32 @@ export class ChatCompletions {
     validate.onlyKnown(given, "options", REQUEST_OPTIONS);
     const signal = validate.abortSignal(given.signal ?? undefined, "signal");
     if (!this.#info.chatTemplate) {
-      throw new PesiError("unsupported", "The model has no chat template; use generate with a prompt instead");
+      throw new PesiError("unsupported", "The model has no chat format; use generate with a prompt instead");
     }
     const shape = new Shape(this.#info.id);
-    return request.stream ? this.#stream(request, signal, shape) : this.#whole(request, signal, shape);
+    const answer = new AnswerReader(this.#info.chatFormat === "harmony");
+    return request.stream ? this.#stream(request, signal, shape, answer) : this.#whole(request, signal, shape, answer);
   }
 
-  async #whole(request: ChatRequest, signal: AbortSignal | undefined, shape: Shape): Promise<ChatCompletion> {
-    const tokens: GeneratedToken[] = [];
-    const call = this.#start(inputOf(request), request.options, signal, (token) => tokens.push(token));
+  async #whole(
+    request: ChatRequest,
+    signal: AbortSignal | undefined,
+    shape: Shape,
+    answer: AnswerReader,
+  ): Promise<ChatCompletion> {
+    const said: EngineToken[] = [];
+    const call = this.#start(inputOf(request), request.options, signal, (token) => {
+      if (answer.read(token).kind === "content") said.push(token);
+    });
     const result = await call.result;
-    return shape.completion(tokens, result, request.options.logprobs === true);
+    return shape.completion(answer, result, request.options.logprobs ? logprobsOf(said) : null);
   }
 
   async #stream(
     request: ChatRequest,
     signal: AbortSignal | undefined,
     shape: Shape,
+    answer: AnswerReader,
   ): Promise<ChatCompletionStream> {
     const { includeUsage } = request;
     const logprobs = request.options.logprobs === true;
@@ -100,11 +111,15 @@ export class ChatCompletions {
       push({ delta: { role: "assistant", content: "", refusal: null }, logprobs: null, finish_reason: null });
       const call = this.#start(inputOf(request), request.options, signal, (token) => {
         resolve(stream);
-        if (token.text === "" && !logprobs) return;
+        const { malformed } = token;
+        const piece = answer.read(token);
+        const hasLogprobs = logprobs && piece.kind === "content";
+        if (piece.text === "" && !hasLogprobs && malformed === undefined) return;
         push({
-          delta: { content: token.text },
-          logprobs: logprobs ? logprobsOf([token]) : null,
+          delta: deltaOf(piece),
+          logprobs: hasLogprobs ? logprobsOf([token]) : null,
           finish_reason: null,
+          ...(malformed === undefined ? {} : { malformed }),
         });
       });
       // As in OpenAI's clients, aborting through the stream's own controller ends the iteration without a throw.
@@ -112,7 +127,7 @@ export class ChatCompletions {
       call.result.then(
         (result) => {
           push({ delta: {}, logprobs: null, finish_reason: finishReason(result) });
-          if (includeUsage) chunks.push(shape.chunk([], usageOf(result)));
+          if (includeUsage) chunks.push(shape.chunk([], usageOf(result, answer)));
           chunks.end();
           resolve(stream);
         },
@@ -166,7 +181,12 @@ class Shape {
     };
   }
 
-  completion(tokens: readonly GeneratedToken[], result: GenerationResult, logprobs: boolean): ChatCompletion {
+  completion(
+    answer: AnswerReader,
+    result: GenerationResult,
+    logprobs: ChatCompletionLogprobs | null,
+  ): ChatCompletion {
+    const { texts, malformed } = answer;
     return {
       id: this.#id,
       object: "chat.completion",
@@ -175,18 +195,40 @@ class Shape {
       choices: [
         {
           index: 0,
-          message: { role: "assistant", content: tokens.map(({ text }) => text).join(""), refusal: null },
-          logprobs: logprobs ? logprobsOf(tokens) : null,
+          message: {
+            role: "assistant",
+            content: texts.content,
+            refusal: null,
+            ...(texts.reasoning === "" ? {} : reasoningFields(texts.reasoning)),
+          },
+          logprobs,
           finish_reason: finishReason(result),
+          ...(malformed === undefined ? {} : { malformed }),
         },
       ],
-      usage: usageOf(result),
+      usage: usageOf(result, answer),
     };
   }
 }
 
-function inputOf(request: ChatRequest): GenerateInput {
-  return { kind: "messages", messages: request.messages };
+function inputOf({ messages, chatOptions }: ChatRequest): GenerateInput {
+  return { kind: "messages", messages, options: chatOptions };
+}
+
+function deltaOf({ kind, text }: AnswerPiece): ChatCompletionChunkDelta {
+  switch (kind) {
+    case "content":
+      return { content: text };
+    case "reasoning":
+      return reasoningFields(text);
+    case "neither":
+      return {};
+  }
+}
+
+/** What was thought, under the names that clients look for it: some know the one, some the other. */
+function reasoningFields(text: string): { reasoning_content: string; reasoning: string } {
+  return { reasoning_content: text, reasoning: text };
 }
 
 /** Only an answer nobody waits for any more ends as `aborted`; whoever cancelled it does not see this. */
@@ -194,17 +236,18 @@ function finishReason(result: GenerationResult): "stop" | "length" {
   return result.finishReason === "length" ? "length" : "stop";
 }
 
-function usageOf(result: GenerationResult): CompletionUsage {
+function usageOf(result: GenerationResult, { isHarmony, reasoningTokens }: AnswerReader): CompletionUsage {
   const { promptTokens, completionTokens, cachedTokens } = result;
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
+    ...(isHarmony ? { completion_tokens_details: { reasoning_tokens: reasoningTokens } } : {}),
   };
 }
 
-function logprobsOf(tokens: readonly GeneratedToken[]): ChatCompletionLogprobs {
+function logprobsOf(tokens: readonly EngineToken[]): ChatCompletionLogprobs {
   const utf8 = new TextEncoder();
   return {
     content: tokens.map(({ text, logprob }) => ({

@@ -3,7 +3,7 @@
 import { Chat } from "./chat.js";
 import type { Call, Connection } from "./connection.js";
 import { PesiError } from "./errors.js";
-import type { EngineGenerateOptions, GenerateInput } from "./protocol.js";
+import type { EngineGenerateOptions, EngineToken, GenerateInput } from "./protocol.js";
 import { AsyncQueue } from "./queue.js";
 import type { GenerateParams, GeneratedToken, GenerationResult, ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
@@ -11,7 +11,7 @@ import * as validate from "./validate.js";
 /** How long a worker may take to free its model before it is ended by force, in milliseconds. */
 const DISPOSE_DEADLINE_MS = 10_000;
 
-const NO_PARAMETERS: ReadonlySet<string> = new Set(["tokens", "signal"]);
+const EVALUATION_PARAMETERS: ReadonlySet<string> = new Set(["tokens", "signal"]);
 
 /**
  * A model in memory. Requests that compute run one at a time, in the order of the calls; tokenizing does not wait
@@ -48,11 +48,15 @@ export class Model {
    * position's logits are computed and copied.
    */
   async logits(params: { tokens: ArrayLike<number>; signal?: AbortSignal }): Promise<Float32Array> {
-    const given = validate.object(params, "options");
-    validate.onlyKnown(given, "options", NO_PARAMETERS);
-    const tokens = validate.tokenIds(given.tokens, "tokens", this.info.vocabularySize);
-    const signal = validate.abortSignal(given.signal, "signal");
-    return this.#connection.call("logits", { tokens }, { signal }).result;
+    return this.#evaluate("logits", params);
+  }
+
+  /**
+   * The residual stream of each of `tokens`, as it enters the first layer and as it leaves every layer:
+   * `[info.layers + 1, tokens.length, info.hiddenSize]`. For evaluation, as {@link logits}.
+   */
+  async hiddenStates(params: { tokens: ArrayLike<number>; signal?: AbortSignal }): Promise<Float32Array> {
+    return this.#evaluate("hiddenStates", params);
   }
 
   /**
@@ -87,13 +91,21 @@ export class Model {
     return this.#disposed;
   }
 
+  async #evaluate(method: "logits" | "hiddenStates", params: unknown): Promise<Float32Array> {
+    const given = validate.object(params, "options");
+    validate.onlyKnown(given, "options", EVALUATION_PARAMETERS);
+    const tokens = validate.tokenIds(given.tokens, "tokens", this.info.vocabularySize);
+    const signal = validate.abortSignal(given.signal, "signal");
+    return this.#connection.call(method, { tokens }, { signal }).result;
+  }
+
   #start(
     input: GenerateInput,
     options: EngineGenerateOptions,
     signal: AbortSignal | undefined,
-    onToken: (token: GeneratedToken) => void,
+    onToken: (token: EngineToken) => void,
   ): Call<GenerationResult> {
-    const onEvent = (batch: readonly GeneratedToken[]): void => batch.forEach(onToken);
+    const onEvent = (batch: readonly EngineToken[]): void => batch.forEach(onToken);
     return this.#connection.call("generate", { input, options }, { signal, onEvent });
   }
 }

@@ -17,6 +17,10 @@ export interface ChatCompletionMessageParam {
   name?: string;
   /** As answers have it, so that they can be sent back. */
   refusal?: null;
+  /** Beyond OpenAI's: of an assistant, what it thought before it said `content`, as answers have it. */
+  reasoning_content?: string | null;
+  /** The other name of `reasoning_content`. */
+  reasoning?: string | null;
 }
 
 /** The parameters of a chat completion. `null` counts as left out, as in OpenAI's API. */
@@ -50,6 +54,8 @@ export interface ChatCompletionCreateParamsBase {
   response_format?: { type: "text" } | null;
   /** Only text. */
   modalities?: readonly "text"[] | null;
+  /** How much a model that reasons is to do so. Default: as the model has it. Others are not changed by it. */
+  reasoning_effort?: "low" | "medium" | "high" | null;
   /** Taken for compatibility; nothing leaves the device. */
   user?: string | null;
   /** Taken for compatibility; nothing leaves the device. */
@@ -108,12 +114,17 @@ export interface ChatCompletionChoice {
   message: ChatCompletionMessage;
   logprobs: ChatCompletionLogprobs | null;
   finish_reason: "stop" | "length";
+  /** Beyond OpenAI's: where the model broke the format of its answers, a sentence on how. */
+  malformed?: string;
 }
 
 export interface ChatCompletionMessage {
   role: "assistant";
   content: string;
   refusal: null;
+  /** Beyond OpenAI's, where the model reasoned: what it thought, under both names that are in use for it. */
+  reasoning_content?: string;
+  reasoning?: string;
 }
 
 /** A piece of a streamed answer. The first has the role, the last with a choice the reason for the end. */
@@ -131,11 +142,23 @@ export interface ChatCompletionChunk {
 
 export interface ChatCompletionChunkChoice {
   index: number;
-  delta: { role?: "assistant"; content?: string; refusal?: null };
+  delta: ChatCompletionChunkDelta;
   logprobs: ChatCompletionLogprobs | null;
   finish_reason: "stop" | "length" | null;
+  /** Beyond OpenAI's: where the model broke the format of its answers here, a sentence on how. */
+  malformed?: string;
 }
 
+export interface ChatCompletionChunkDelta {
+  role?: "assistant";
+  content?: string;
+  refusal?: null;
+  /** Beyond OpenAI's: what the model thinks, under both names that are in use for it. */
+  reasoning_content?: string;
+  reasoning?: string;
+}
+
+/** The log probabilities of the tokens of `content`; what the model thinks has none. */
 export interface ChatCompletionLogprobs {
   content: ChatCompletionTokenLogprob[];
   refusal: null;
@@ -143,7 +166,8 @@ export interface ChatCompletionLogprobs {
 
 /**
  * A token's log probability. `token` and `bytes` are the text the token completes: empty while a character is
- * incomplete, whole with the token that completes it, so that all of them joined are the answer.
+ * incomplete, whole with the token that completes it, so that all of them joined are the answer. (Where a model says
+ * several things one after another, `content` has a blank line between them, which comes from no token.)
  */
 export interface ChatCompletionTokenLogprob {
   token: string;
@@ -159,4 +183,6 @@ export interface CompletionUsage {
   total_tokens: number;
   /** `cached_tokens`: of the prompt's tokens, those the context held already. */
   prompt_tokens_details: { cached_tokens: number };
+  /** Where the model can tell: of the completion's tokens, those it thought. */
+  completion_tokens_details?: { reasoning_tokens: number };
 }

@@ -6,13 +6,15 @@
  */
 
 import type { AdapterFacts } from "./device.js";
-import type { GeneratedToken, GenerationResult, Progress } from "./types.js";
+import type { GenerationResult, Progress } from "./types.js";
 import type {
+  EngineChatOptions,
   EngineGenerateOptions,
   EngineLoadOptions,
   EngineMessage,
   EngineModelInfo,
   EngineSource,
+  EngineToken,
 } from "./protocol.js";
 
 /** Fetches and starts the module; by default from pesi_wasm_bg.wasm beside the bindings. */
@@ -35,13 +37,16 @@ export class Model {
   /** The token ids of a text to continue: as `encode`, after the token that begins a text where the model wants one. */
   encodePrompt(text: string): Uint32Array<ArrayBuffer>;
   decode(ids: Uint32Array): string;
-  /** Renders the chat template over `messages` and encodes the outcome. */
-  renderChat(messages: readonly EngineMessage[], options: object): Uint32Array<ArrayBuffer>;
+  /** The token ids of `messages` in the model's chat format, up to where its answer begins. */
+  renderChat(messages: readonly EngineMessage[], options: EngineChatOptions): Uint32Array<ArrayBuffer>;
   /** Logits at every position, `[n_tokens, n_vocab]`. */
   logits(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
+  /** The residual stream ahead of the first layer and after each, `[n_layers + 1, n_tokens, hidden_size]`. */
+  hiddenStates(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
+  /** `chat`: the answer is one to `renderChat`'s tokens, and is read as the model's chat format has it. */
   generate(
-    options: EngineGenerateOptions & { tokens: Uint32Array; signal: AbortSignal },
-    onTokens: (batch: GeneratedToken[]) => void,
+    options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
+    onTokens: (batch: EngineToken[]) => void,
   ): Promise<GenerationResult>;
   dispose(): Promise<{ freedBytes: number }>;
 }

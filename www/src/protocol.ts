@@ -38,6 +38,14 @@ export interface EngineMessage {
   readonly role: string;
   readonly content: string;
   readonly name?: string;
+  /** What an assistant thought before it said `content`. */
+  readonly reasoning_content?: string;
+}
+
+/** Settings of a chat prompt. */
+export interface EngineChatOptions {
+  /** How much the model is to reason. Left out: as the model has it. */
+  readonly reasoningEffort?: "low" | "medium" | "high";
 }
 
 /** Settings of a generation that the engine takes as they are. */
@@ -57,11 +65,32 @@ export interface EngineGenerateOptions {
   readonly reusePrefix?: boolean;
 }
 
+/**
+ * A token of an answer. In a chat with a model that writes harmony `text` is that of messages alone: tokens of
+ * headers and markers have none. The other fields say which message the text belongs to, and are absent elsewhere.
+ */
+export interface EngineToken extends GeneratedToken {
+  /** `analysis` is thought, `final` said; `commentary` is said unless it has a recipient. */
+  readonly channel?: "analysis" | "commentary" | "final";
+  /** The tool that the message calls. */
+  readonly recipient?: string;
+  /** The form of the message's text, such as `json`. */
+  readonly contentType?: string;
+  /** The message's number in the answer, from 0. */
+  readonly messageIndex?: number;
+  /** A sentence on what is not harmony in what the model wrote; `text` still carries it. */
+  readonly malformed?: string;
+}
+
 /** What a generation continues. */
 export type GenerateInput =
   | { readonly kind: "prompt"; readonly prompt: string }
   | { readonly kind: "tokens"; readonly tokens: Uint32Array }
-  | { readonly kind: "messages"; readonly messages: readonly EngineMessage[] };
+  | {
+      readonly kind: "messages";
+      readonly messages: readonly EngineMessage[];
+      readonly options: EngineChatOptions;
+    };
 
 /** Each method's parameters, result, and the events before the result. */
 export interface Methods {
@@ -77,10 +106,11 @@ export interface Methods {
   encode: { params: { readonly text: string }; result: Uint32Array<ArrayBuffer>; event: never };
   decode: { params: { readonly ids: Uint32Array }; result: string; event: never };
   logits: { params: { readonly tokens: Uint32Array }; result: Float32Array<ArrayBuffer>; event: never };
+  hiddenStates: { params: { readonly tokens: Uint32Array }; result: Float32Array<ArrayBuffer>; event: never };
   generate: {
     params: { readonly input: GenerateInput; readonly options: EngineGenerateOptions };
     result: GenerationResult;
-    event: readonly GeneratedToken[];
+    event: readonly EngineToken[];
   };
   dispose: { params: Record<string, never>; result: { readonly freedBytes: number }; event: never };
 }

@@ -91,8 +91,17 @@ export interface ModelInfo {
   fromStorage: boolean;
   /** Why the model is not in browser storage though it was to be, for people: the next load downloads it again. */
   storageError?: string;
-  /** Whether the model brings a chat template, which `chat.completions` needs. */
+  /** Whether the model can chat, which `chat.completions` needs. */
   chatTemplate: boolean;
+  /**
+   * How the model takes a conversation: `"harmony"`, the format of gpt-oss, in which it reasons before it answers;
+   * `"template"`, a chat template of its own; `"none"`, not at all.
+   */
+  chatFormat: "harmony" | "template" | "none";
+  /** Number of layers. */
+  layers: number;
+  /** Number of values that stand for a token between two layers: the last dimension of the hidden states. */
+  hiddenSize: number;
 }
 
 /** Settings of `Model.generate` beside its input. A setting left out, or `undefined`, takes its default. */

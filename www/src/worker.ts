@@ -68,10 +68,15 @@ const handlers: Handlers = {
     return inTurn(signal, () => loaded().logits(tokens, signal));
   },
 
+  hiddenStates({ tokens }, { signal }) {
+    return inTurn(signal, () => loaded().hiddenStates(tokens, signal));
+  },
+
   generate({ input, options }, { signal, emit }) {
     return inTurn(signal, () => {
       const engine = loaded();
-      return engine.generate({ ...options, tokens: promptTokens(engine, input), signal }, emit);
+      const tokens = promptTokens(engine, input);
+      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, emit);
     });
   },
 
@@ -97,7 +102,7 @@ function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
     case "tokens":
       return input.tokens;
     case "messages":
-      return engine.renderChat(input.messages, {});
+      return engine.renderChat(input.messages, input.options);
   }
 }
 

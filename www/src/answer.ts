@@ -1,0 +1,53 @@
+/**
+ * What an answer's tokens are to whoever asked: what the model says, what it thinks, and what is neither, which are
+ * the headers of its messages and calls of tools.
+ */
+
+import type { EngineToken } from "./protocol.js";
+
+/** What one token adds to an answer. */
+export interface AnswerPiece {
+  readonly kind: "content" | "reasoning" | "neither";
+  /** The text; a blank line comes first where it begins another message of its kind. */
+  readonly text: string;
+}
+
+const MESSAGE_BREAK = "\n\n";
+
+/** Reads the tokens of one answer in their order. */
+export class AnswerReader {
+  /** What the model has said and thought so far. */
+  readonly texts = { content: "", reasoning: "" };
+  /** Of the tokens so far, those of what it thought. */
+  reasoningTokens = 0;
+  /** The first sentence on what is malformed. */
+  malformed: string | undefined;
+  /** Whether tokens say which message they belong to; otherwise all of them are said. */
+  readonly isHarmony: boolean;
+  /** By kind, the number of the message that its last text came from. */
+  readonly #messages = new Map<AnswerPiece["kind"], number | undefined>();
+
+  constructor(isHarmony: boolean) {
+    this.isHarmony = isHarmony;
+  }
+
+  read(token: EngineToken): AnswerPiece {
+    this.malformed ??= token.malformed;
+    const kind = this.isHarmony ? kindOf(token) : "content";
+    if (kind === "neither") return { kind, text: "" };
+    if (kind === "reasoning") this.reasoningTokens += 1;
+    if (token.text === "") return { kind, text: "" };
+    const isFurther = this.#messages.has(kind) && this.#messages.get(kind) !== token.messageIndex;
+    this.#messages.set(kind, token.messageIndex);
+    const text = isFurther ? MESSAGE_BREAK + token.text : token.text;
+    this.texts[kind] += text;
+    return { kind, text };
+  }
+}
+
+function kindOf({ text, channel, recipient }: EngineToken): AnswerPiece["kind"] {
+  if (recipient !== undefined) return "neither";
+  if (channel === "analysis") return "reasoning";
+  // Text outside of any channel is malformed, and shown rather than lost; without text it is a header's.
+  return channel === undefined && text === "" ? "neither" : "content";
+}
