@@ -21,7 +21,7 @@ const HOST = "127.0.0.1";
 const HOST_NAMES = new Set(["127.0.0.1", "localhost"]);
 const START = "/demo/";
 
-/** Where the demo may read models from, besides this server. */
+/** Where the demo may read models from, besides this server; the hub keeps large files on others. */
 const HUB = ["https://huggingface.co", "https://*.huggingface.co", "https://*.hf.co"];
 
 const POLICY = [
@@ -72,7 +72,7 @@ const TYPES = {
  * @param {object} [options]
  * @param {number} [options.port] 0 takes a free one.
  * @param {string[]} [options.models] folders to look in for `/models/`, in order, before the
- *   repository's own.
+ *   repository's own: models in one file, and folders of files.
  * @param {boolean} [options.isolated] adds the headers of cross-origin isolation, which Pesi does
  *   not need.
  * @param {Record<string, string>} [options.pages] further HTML pages by path, for tests.

@@ -8,6 +8,8 @@ import { after, before, test } from "node:test";
 import { startServer } from "../../../tools/serve.mjs";
 
 const CONTENT = Buffer.from(Array.from({ length: 100 }, (_, i) => i));
+/** Where the shard's bytes that are not zero begin: past what 32 bits can say. */
+const SHARD_END = 5 * 2 ** 30;
 const log = [];
 let folder;
 let server;
@@ -19,6 +21,10 @@ before(async () => {
   fs.writeFileSync(path.join(folder, "models", "tiny.gguf"), CONTENT);
   fs.writeFileSync(path.join(folder, "models", "empty.gguf"), "");
   fs.writeFileSync(path.join(folder, "models", "split", "config.json"), "{}");
+  const shard = fs.openSync(path.join(folder, "models", "split", "model.safetensors"), "w");
+  fs.writeSync(shard, CONTENT, 0, CONTENT.length, SHARD_END);
+  fs.closeSync(shard);
+  fs.symlinkSync(path.join("..", "tiny.gguf"), path.join(folder, "models", "split", "link.gguf"));
   const pages = { "/blank": "<!doctype html><title>Blank</title>" };
   server = await startServer({ models: [path.join(folder, "models")], pages, log });
 });
@@ -89,6 +95,34 @@ test("sends the whole where a range is malformed, multiple, or of an older file"
   assert.equal((await tiny("bytes=0-1", { "if-range": headers.etag })).status, 206);
 });
 
+test("serves the files of a model's folder, beyond 4 GiB too", async () => {
+  const config = await ask("/models/split/config.json");
+  assert.equal(config.headers["content-type"], "application/json; charset=utf-8");
+  assert.equal(config.body.toString(), "{}");
+
+  const size = SHARD_END + CONTENT.length;
+  const shard = "/models/split/model.safetensors";
+  const { headers } = await ask(shard, { method: "HEAD" });
+  assert.equal(headers["content-length"], String(size));
+  for (const range of [`bytes=${SHARD_END + 10}-${SHARD_END + 19}`, `bytes=${SHARD_END + 90}-`]) {
+    const { status, headers: answered, body } = await ask(shard, { headers: { range } });
+    const [start, end] = range.endsWith("-") ? [90, 99] : [10, 19];
+    assert.equal(status, 206);
+    assert.equal(answered["content-range"], `bytes ${SHARD_END + start}-${SHARD_END + end}/${size}`);
+    assert.equal(answered["content-length"], String(end - start + 1));
+    assert.deepEqual(body, CONTENT.subarray(start, end + 1));
+  }
+  assert.equal((await ask(shard, { headers: { range: `bytes=${size}-` } })).status, 416);
+});
+
+test("follows links in a model's folder: the hub's own cache is made of them", async () => {
+  assert.deepEqual((await ask("/models/split/link.gguf")).body, CONTENT);
+});
+
+test("has no page for a folder of models", async () => {
+  assert.equal((await ask("/models/split/")).status, 404);
+});
+
 test("says 304 to a copy that is current", async () => {
   const { headers } = await ask("/models/tiny.gguf");
   for (const condition of [
@@ -122,6 +156,8 @@ test("never leaves its folders", async () => {
     "/models/..%2fsecret",
     "/models/..%5csecret",
     "/models/split/../../secret",
+    "/models/split/%2e%2e/%2e%2e/secret",
+    "/models/split/.hidden",
     "//secret",
     "/models/%00tiny.gguf",
     "/%",
@@ -150,6 +186,8 @@ test("sends the policy the product promises to live under", async () => {
     const policy = headers["content-security-policy"];
     assert.match(policy, /default-src 'self'/);
     assert.match(policy, /script-src 'self' 'wasm-unsafe-eval';/);
+    // The hub answers a request for a large file with one of the hosts under hf.co.
+    assert.match(policy, /connect-src 'self' https:\/\/huggingface\.co [^;]*https:\/\/\*\.hf\.co;/);
     assert.doesNotMatch(policy, /'unsafe-/);
     assert.equal(headers["x-content-type-options"], "nosniff");
     assert.equal(headers["cross-origin-opener-policy"], undefined);
