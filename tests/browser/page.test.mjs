@@ -3,8 +3,12 @@
  * network, under the Content-Security-Policy the product promises; and how it looks.
  */
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
+import { defaultModel, modelsFolder } from "../../tools/default-model.mjs";
 import { openHarness } from "./support.mjs";
 
 const QUESTION = "What is the capital of France?";
@@ -109,6 +113,30 @@ describe("the page", () => {
     await waitForState(page, "done");
     assert.deepEqual(harness.requests, []);
     assert.deepEqual(harness.served, []);
+  });
+
+  test("takes files of this device, and says what is wrong with others", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "pesi-page-"));
+    try {
+      fs.writeFileSync(path.join(folder, "config.json"), "{}");
+      await page.goto(harness.url + ADDRESS);
+      await page.locator("#folder").setInputFiles(folder);
+      assert.equal(await page.locator("#picked").textContent(), path.basename(folder));
+      await page.locator("#load").click();
+      const error = page.locator("#load-error");
+      await error.waitFor();
+      assert.match(await error.textContent(), /^Loading config\.json is not supported; give /);
+      const { bottom } = await error.evaluate((element) => element.getBoundingClientRect().toJSON());
+      const button = await page.locator("#load").evaluate((element) => element.getBoundingClientRect().top);
+      assert.ok(bottom <= button, "the button covers the error");
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+    await page.locator("#files").setInputFiles(path.join(modelsFolder, defaultModel));
+    assert.equal(await page.locator("#picked").textContent(), defaultModel);
+    await page.locator("#load").click();
+    await page.waitForSelector("body[data-view=chat]");
+    assert.equal(await page.locator("#device").getAttribute("data-from-storage"), "false");
   });
 
   test("nothing went wrong in the console, and a violation would have shown there", async () => {

@@ -4,6 +4,7 @@ import { PesiError, type ChatCompletionMessageParam, type CompletionUsage, type 
 import { announce, byId, find, fromTemplate } from "./dom.js";
 import * as format from "./format.js";
 import { MarkdownView } from "./markdown.js";
+import { ReasoningView } from "./reasoning-view.js";
 import { current as currentSettings } from "./settings.js";
 
 /** How much of a finished answer a screen reader is told at once, in characters. */
@@ -72,7 +73,7 @@ export class Conversation {
     const view = new AnswerView(() => void this.answerAgain());
     announce("Answering");
     try {
-      const { system, temperature, topP, maxTokens, seed } = currentSettings();
+      const { system, temperature, topP, effort, maxTokens, seed } = currentSettings();
       const stream = await this.#model.chat.completions.create(
         {
           messages: [...(system === "" ? [] : [{ role: "system" as const, content: system }]), ...this.#turns],
@@ -80,6 +81,7 @@ export class Conversation {
           stream_options: { include_usage: true },
           temperature,
           top_p: topP,
+          reasoning_effort: effort ?? null,
           max_tokens: maxTokens ?? null,
           seed: seed ?? null,
         },
@@ -87,7 +89,9 @@ export class Conversation {
       );
       for await (const { choices, usage } of stream) {
         const [choice] = choices;
+        if (choice?.delta.reasoning_content) view.addReasoning(choice.delta.reasoning_content);
         if (choice?.delta.content) view.add(choice.delta.content);
+        if (choice?.malformed) view.remark(choice.malformed);
         if (choice?.finish_reason === "length") view.end("done", "Stopped at the longest length");
         else if (choice?.finish_reason) view.end("done");
         if (usage) view.showUsage(usage);
@@ -110,7 +114,9 @@ export class Conversation {
 class AnswerView {
   text = "";
   readonly #element = fromTemplate("assistant-template");
+  readonly #reasoning = new ReasoningView(this.#element);
   readonly #markdown = new MarkdownView(find(this.#element, ".answer", HTMLElement));
+  readonly #remark = find(this.#element, ".remark", HTMLElement);
   readonly #stats = find(this.#element, ".stats", HTMLElement);
   readonly #askedAt = performance.now();
   #firstAt = 0;
@@ -141,16 +147,26 @@ class AnswerView {
 
   /** Adds text; it is drawn with the next frame. */
   add(text: string): void {
-    const now = performance.now();
-    if (this.#pieces === 0) {
-      this.#firstAt = now;
-      this.#element.dataset.state = "writing";
-    }
-    this.#pieces += 1;
-    this.#lastAt = now;
+    const wasThinking = this.#reasoning.isThinking;
+    this.#reasoning.answer();
+    if (wasThinking) announce(`${this.#reasoning.title}. Answering`);
     this.text += text;
     this.#element.dispatchEvent(new CustomEvent("answer-text", { bubbles: true, detail: text }));
-    if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#draw());
+    this.#count("writing");
+  }
+
+  /** Adds what the model thinks. */
+  addReasoning(text: string): void {
+    if (!this.#reasoning.isThinking) announce("Thinking");
+    this.#reasoning.add(text);
+    this.#count("thinking");
+  }
+
+  /** Says under the answer what is malformed in it; the first time is enough. */
+  remark(malformed: string): void {
+    if (!this.#remark.hidden) return;
+    this.#remark.textContent = `The model broke the format of its answers, so this one may lack something. ${malformed}`;
+    this.#remark.hidden = false;
   }
 
   /** Ends the answer, with a word on why where it was cut short. */
@@ -179,12 +195,23 @@ class AnswerView {
   spoken(): string {
     const answer = find(this.#element, ".answer", HTMLElement).textContent ?? "";
     const more = answer.length > ANNOUNCED_LENGTH ? "…" : "";
-    const spoken = [this.#failure, this.#note, answer.slice(0, ANNOUNCED_LENGTH) + more];
+    const remark = this.#remark.textContent ?? "";
+    const spoken = [this.#failure, this.#note, remark, answer.slice(0, ANNOUNCED_LENGTH) + more];
     return spoken.filter((part) => part !== "").join(": ");
+  }
+
+  #count(state: "thinking" | "writing"): void {
+    const now = performance.now();
+    if (this.#pieces === 0) this.#firstAt = now;
+    this.#pieces += 1;
+    this.#lastAt = now;
+    this.#element.dataset.state = state;
+    if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
   #draw(): void {
     this.#frame = 0;
+    this.#reasoning.draw();
     this.#markdown.show(this.text);
     this.#showStats();
     scrollToEnd(false);
@@ -192,6 +219,7 @@ class AnswerView {
 
   #finish(state: string): void {
     cancelAnimationFrame(this.#frame);
+    this.#reasoning.pause();
     this.#ended = true;
     this.#draw();
     this.#element.dataset.state = state;

@@ -14,16 +14,24 @@ export function bytes(count: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit] ?? ""}`;
 }
 
-/** A time to come, such as `5 s left` or `2 min left`. */
+/** A time to come, such as `5 s left`, `2 min left` or `1 h 40 min left`. */
 export function timeLeft(seconds: number): string {
   if (seconds < 90) return `${Math.max(1, Math.ceil(seconds))} s left`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min left`;
-  return `${Math.round(seconds / 3600)} h left`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min left`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 10 ? `${hours} h ${minutes % 60} min left` : `${hours} h left`;
 }
 
 /** A time taken, such as `340 ms` or `2.1 s`. */
 export function duration(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+/** A time taken that people wait for, such as `12 s` or `2 min 5 s`. */
+export function span(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /** A speed with two significant places or more, such as `0.42`, `9.1`, `43`. */

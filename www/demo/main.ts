@@ -9,8 +9,9 @@
  *   without a value where there is no size; `#cancel-load` gives up; `#load-error` says what failed;
  * - `#prompt` takes the message, `#send` sends it, `#stop` stops the answer and is there only while one is written;
  * - `#messages` holds an `article.user` or `article.assistant` per message; an assistant's `data-state` goes from
- *   `waiting` over `writing` to `done`, `stopped` or `failed`, and its text is in `.answer`; as text comes, the event
- *   `answer-text` bubbles up with the new piece of Markdown as its `detail`;
+ *   `waiting` over `thinking`, where the model reasons, and `writing` to `done`, `stopped` or `failed`, and its text
+ *   is in `.answer`; as text comes, the event `answer-text` bubbles up with the new piece of Markdown as its `detail`;
+ *   what the model thought is in `.reasoning-text`, and what is malformed is said in `.remark`;
  * - `#stats` is the line of numbers under the last answer, with `data-tokens-per-second` and
  *   `data-time-to-first-token-ms`;
  * - `#device` says the device, the reason for it, and where the weights came from; its `data-device` is `webgpu` or
@@ -23,7 +24,7 @@ import { Conversation, startScrolling } from "./conversation.js";
 import { announce, byId, fill } from "./dom.js";
 import * as format from "./format.js";
 import { currentChoice, startPicker, type Choice } from "./picker.js";
-import { startSettings, suggest } from "./settings.js";
+import { offerEffort, startSettings, suggest } from "./settings.js";
 
 const SUGGESTIONS = [
   "What is the capital of France?",
@@ -98,6 +99,7 @@ async function loadChosen(): Promise<void> {
 function showLoadError(text: string): void {
   loadError.textContent = text;
   loadError.hidden = false;
+  loadError.scrollIntoView({ block: "nearest" });
 }
 
 const PHASES: Readonly<Record<Progress["phase"], string>> = {
@@ -172,6 +174,7 @@ function startChat(loaded: Model, choice: Choice): void {
   byId("stored", HTMLElement).hidden = !info.fromStorage;
   byId("not-stored", HTMLElement).hidden = info.storageError === undefined;
   suggest(choice.sampling);
+  offerEffort(info.chatFormat === "harmony");
   show("chat");
   startConversation(loaded);
   announce([facts.summary, info.deviceReason, facts.unstored].filter((part) => part !== "").join(" "));

@@ -1,4 +1,4 @@
-/** The list of models to choose from: those of models.json, a file, an address. */
+/** The list of models to choose from: those of models.json, files or a folder, an address. */
 
 import { byId, find, fromTemplate } from "./dom.js";
 import * as format from "./format.js";
@@ -28,16 +28,25 @@ export interface Choice {
   readonly sampling?: Sampling;
 }
 
+/** Files or a folder of this device. */
+type Picked = Pick<Choice, "source" | "name">;
+
 const choices = byId("choices", HTMLFieldSetElement);
-const file = byId("file", HTMLInputElement);
+const files = byId("files", HTMLInputElement);
+const folder = byId("folder", HTMLInputElement);
+const pickedText = byId("picked", HTMLElement);
 const url = byId("url", HTMLInputElement);
 const loadButton = byId("load", HTMLButtonElement);
 const listed = new Map<string, ListedModel>();
+let picked: Picked | undefined;
 
 /** Fills the list; `address`, where given, is put into the address field and chosen. */
 export async function startPicker(address: string | null): Promise<void> {
   choices.addEventListener("change", showChoice);
-  file.addEventListener("change", () => check("file"));
+  files.addEventListener("change", () => pickFiles(files));
+  folder.addEventListener("change", () => pickFiles(folder));
+  byId("choose-files", HTMLButtonElement).addEventListener("click", () => files.click());
+  byId("choose-folder", HTMLButtonElement).addEventListener("click", () => void chooseFolder());
   url.addEventListener("focus", () => check("url"));
   if (address !== null) {
     url.value = address;
@@ -56,12 +65,11 @@ export function currentChoice(): Choice | string {
   const value = chosen();
   if (value === "url") {
     const address = url.value.trim();
-    if (address === "") return "Enter the address of a .gguf file.";
-    return { source: address, name: address.replace(/^.*\//, ""), isListed: false };
+    if (address === "") return "Enter the address of a model.";
+    return { source: address, name: lastPart(address), isListed: false };
   }
-  if (value === "file") {
-    const [picked] = file.files ?? [];
-    return picked === undefined ? "Choose a .gguf file." : { source: picked, name: picked.name, isListed: false };
+  if (value === "files") {
+    return picked === undefined ? "Choose a model’s files or its folder." : { ...picked, isListed: false };
   }
   const model = value === undefined ? undefined : listed.get(value);
   return model === undefined ? "Choose a model." : { ...model, isListed: true };
@@ -84,6 +92,45 @@ function modelChoice(model: ListedModel, index: number): HTMLElement {
   find(choice, ".choice-note", HTMLElement).textContent = model.description;
   listed.set(model.source, model);
   return choice;
+}
+
+function pick(what: Picked): void {
+  picked = what;
+  pickedText.textContent = what.name;
+  check("files");
+}
+
+/** Takes what an input for files or a folder holds; the same may be chosen again. */
+function pickFiles(input: HTMLInputElement): void {
+  const source = [...(input.files ?? [])];
+  input.value = "";
+  const [first] = source;
+  // Closing the browser's dialog leaves what was picked before.
+  if (first === undefined) return;
+  const inFolder = /^[^/]+/.exec(first.webkitRelativePath)?.[0];
+  const more = source.length === 1 ? "" : ` and ${format.count(source.length - 1)} more`;
+  pick({ source, name: inFolder ?? `${first.name}${more}` });
+}
+
+async function chooseFolder(): Promise<void> {
+  const { showDirectoryPicker } = window as { showDirectoryPicker?: () => Promise<FileSystemDirectoryHandle> };
+  // Without a handle the browser lists the folder with all that is below it, and asks whether to "upload" that.
+  if (showDirectoryPicker === undefined) {
+    folder.click();
+    return;
+  }
+  try {
+    const handle = await showDirectoryPicker();
+    pick({ source: handle, name: handle.name });
+  } catch (error) {
+    const isClosed = error instanceof DOMException && error.name === "AbortError";
+    if (!isClosed) pickedText.textContent = `The browser did not open the folder: ${String(error)}`;
+  }
+}
+
+/** The last part of an address's path, without a query. */
+function lastPart(address: string): string {
+  return /([^/]+)\/*$/.exec(address.replace(/[?#].*$/, ""))?.[1] ?? address;
 }
 
 function chosen(): string | undefined {

@@ -2,11 +2,15 @@
 
 import { byId } from "./dom.js";
 
-/** What the sheet holds. Absent: the model's own, or no limit. */
+/** How much a model reasons before it answers. */
+type Effort = "low" | "medium" | "high";
+
+/** What the sheet holds. Absent: the model's own, no limit, or nothing that the model knows. */
 export interface Settings {
   readonly system: string;
   readonly temperature: number;
   readonly topP: number;
+  readonly effort?: Effort;
   readonly maxTokens?: number;
   readonly seed?: number;
 }
@@ -19,14 +23,17 @@ export interface Sampling {
 
 const KEY = "pesi.settings";
 const DEFAULT: Sampling = { temperature: 0.7, topP: 0.95 };
+const DEFAULT_EFFORT: Effort = "medium";
 
 const sheet = byId("settings", HTMLDialogElement);
 const system = byId("system", HTMLTextAreaElement);
 const temperature = byId("temperature", HTMLInputElement);
 const topP = byId("top-p", HTMLInputElement);
+const effort = byId("effort", HTMLSelectElement);
+const effortField = byId("effort-field", HTMLElement);
 const maxTokens = byId("max-tokens", HTMLInputElement);
 const seed = byId("seed", HTMLInputElement);
-const fields = [system, temperature, topP, maxTokens, seed];
+const fields = [system, temperature, topP, maxTokens, seed, effort];
 
 let suggested = DEFAULT;
 
@@ -38,6 +45,7 @@ export function current(): Settings {
     system: system.value.trim(),
     temperature: temperature.valueAsNumber,
     topP: topP.valueAsNumber,
+    ...(effortField.hidden ? {} : { effort: effort.value as Effort }),
     ...(limit === undefined ? {} : { maxTokens: limit }),
     ...(fixedSeed === undefined ? {} : { seed: fixedSeed }),
   };
@@ -47,6 +55,11 @@ export function current(): Settings {
 export function suggest(sampling: Sampling | undefined): void {
   suggested = sampling ?? DEFAULT;
   if (stored() === undefined) reset();
+}
+
+/** Shows the effort where the model at hand knows of it. */
+export function offerEffort(offered: boolean): void {
+  effortField.hidden = !offered;
 }
 
 /** Makes the sheet work. */
@@ -69,6 +82,8 @@ export function startSettings(): void {
   reset();
   const values = stored();
   if (values !== undefined) fields.forEach((field, index) => (field.value = values[index] ?? ""));
+  // A choice that is none of the list's leaves nothing chosen.
+  if (effort.value === "") effort.value = DEFAULT_EFFORT;
   showValues();
 }
 
@@ -78,6 +93,7 @@ function reset(): void {
   topP.value = String(suggested.topP);
   maxTokens.value = "";
   seed.value = "";
+  effort.value = DEFAULT_EFFORT;
   showValues();
 }
 
