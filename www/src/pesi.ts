@@ -33,7 +33,8 @@ const CANCEL_DEADLINE_MS = 2_000;
  * `connect-src` for where the model comes from.
  *
  * @throws {PesiError} of kind `invalid_argument` or `unsupported` where an argument cannot be used, `network`,
- *   `storage`, `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails, `aborted` where `signal` was
+ *   `storage`, `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails, `aborted` where
+ *   `signal` was
  */
 export async function load(source: ModelSource, options?: LoadOptions): Promise<Model> {
   const { device, options: engineOptions, onProgress, signal } = loadOptions(options);
