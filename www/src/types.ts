@@ -42,7 +42,7 @@ export interface LoadOptions {
 
 /** How far loading has come. */
 export interface Progress {
-  /** `download`: reading the model's file; `load`: from browser storage to the device; `compile`: preparing to run. */
+  /** `download`: reading the model's files; `load`: from browser storage to the device; `compile`: preparing to run. */
   phase: "download" | "load" | "compile";
   /** The model's identity, {@link ModelInfo.id}. */
   file: string;
