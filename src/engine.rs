@@ -9,7 +9,7 @@ use crate::gpu::{
 };
 use crate::{
     cpu::{self, CpuDevice},
-    error::Result,
+    error::{Error, ErrorKind, Result},
     ops::{CacheShape, Plan},
     sampler::{Sampled, SamplingParams},
     source::LocalFuture,
@@ -55,6 +55,7 @@ pub async fn create_engine(
 ) -> Result<Box<dyn Engine>> {
     match kind {
         DeviceKind::Cpu => {
+            check_addressable(plan)?;
             let device = CpuDevice::new(plan.clone(), context_length);
             Ok(Box::new(CpuEngine::new(device, plan.n_vocab)))
         }
@@ -64,6 +65,22 @@ pub async fn create_engine(
             Ok(Box::new(GpuEngine::new(context, plan.clone(), context_length).await?))
         }
     }
+}
+
+/// Bytes of weights that fit beside everything else where addresses have 32 bits.
+const ADDRESSABLE: u64 = 7 << 29;
+
+/// Refuses a model whose weights no memory of this machine's kind can hold: a WebAssembly module has
+/// 4 GiB.
+fn check_addressable(plan: &Plan) -> Result<()> {
+    let needed = plan.weights.packed_bytes();
+    if usize::BITS == 32 && needed > ADDRESSABLE {
+        let message = "the model is too large to run on the CPU in a browser; it needs WebGPU";
+        return Err(Error::new(ErrorKind::OutOfMemory, message)
+            .with("needed", needed)
+            .with("limit", ADDRESSABLE));
+    }
+    Ok(())
 }
 
 /// A device with a model on it.

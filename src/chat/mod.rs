@@ -10,12 +10,14 @@
 //! exhaust the worker it runs in, which is why rendering belongs in one.
 
 mod date;
+mod format;
 pub mod harmony;
 mod json;
 mod metering;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use self::format::ChatFormat;
 use minijinja::{
     AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
 };

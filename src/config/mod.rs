@@ -288,7 +288,7 @@ impl ModelConfig {
                     .with("found", experts.n_used)
                     .with("limit", experts.n_experts));
             }
-            if !(experts.swiglu_limit > 0.0) {
+            if experts.swiglu_limit.is_nan() || experts.swiglu_limit <= 0.0 {
                 return Err(invalid("limit is not positive", keys.swiglu_limit)
                     .with("found", experts.swiglu_limit.to_string()));
             }

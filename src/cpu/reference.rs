@@ -152,19 +152,28 @@ pub fn route(logits: &[f32], n_used: usize) -> Vec<(usize, f32)> {
     order.iter().map(|expert| (*expert, (weight(expert) / sum) as f32)).collect()
 }
 
-/// Products of one token with the matrices of `chosen` experts out of `matrices`,
-/// [n_experts, n_rows, n_cols], and `biases`, [n_experts, n_rows]: for [`ThenExperts::SwiGlu`] of `x`,
+/// Matrices of experts, with their biases.
+pub struct ExpertMatrices<'a> {
+    /// [n_experts, n_rows, n_cols].
+    pub matrices: &'a [f32],
+    /// [n_experts, n_rows].
+    pub biases: Option<&'a [f32]>,
+    /// Number of experts.
+    pub n_experts: usize,
+    /// Number of columns.
+    pub n_cols: usize,
+}
+
+/// Products of one token with the matrices of `chosen` experts: for [`ThenExperts::SwiGlu`] of `x`,
 /// [n_cols], into `out`, [chosen, n_rows / 2]; else of `x`, [chosen, n_cols], added to `out`, [n_rows].
 pub fn experts(
     x: &[f32],
-    matrices: &[f32],
-    n_cols: usize,
-    biases: Option<&[f32]>,
+    weights: &ExpertMatrices<'_>,
     chosen: &[(usize, f32)],
-    n_experts: usize,
     then: ThenExperts,
     out: &mut [f32],
 ) {
+    let ExpertMatrices { matrices, biases, n_experts, n_cols } = *weights;
     let n_rows = matrices.len() / n_cols / n_experts;
     let mut sums = vec![0.0; n_rows];
     for (slot, &(expert, weight)) in chosen.iter().enumerate() {

@@ -10,23 +10,28 @@ mod open;
 mod pace;
 mod safetensors_set;
 pub mod stop;
+mod text;
 
 use std::rc::Rc;
 
 use crate::{
-    chat::ChatTemplate,
+    chat::{
+        ChatFormat,
+        harmony::{Role, StreamParser},
+    },
     config::ModelConfig,
     engine::{Engine, MemoryUse},
     error::{Error, ErrorKind, Result},
     ops::CacheShape,
     sampler::SamplingParams,
     source::LocalFuture,
-    tokenizer::{StreamDecoder, Tokenizer},
+    tokenizer::Tokenizer,
 };
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
 use pace::Pace;
-use stop::StopMatcher;
+use text::TextStream;
+pub use text::{Message, Piece};
 
 /// What the surroundings provide: a clock, and turns for other work.
 pub trait Host {
@@ -57,6 +62,9 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Whether what the cache holds of an equal beginning is used.
     pub reuse_prefix: bool,
+    /// Whether the prompt is a conversation in the model's chat format, so that the answer is read as
+    /// that format has it.
+    pub chat: bool,
 }
 
 /// A generated token.
@@ -64,9 +72,8 @@ pub struct Request {
 pub struct TokenEvent {
     /// Its id.
     pub token: u32,
-    /// Text that became certain with it: whole characters, nothing that might belong to a stop
-    /// string. Empty at times, of several tokens at others.
-    pub text: String,
+    /// Text that became certain with it: none at times, that of several tokens at others.
+    pub piece: Piece,
     /// Natural logarithm of the token's probability.
     pub logprob: f32,
 }
@@ -134,9 +141,9 @@ impl Session {
         &self.description.tokenizer
     }
 
-    /// The model's chat template.
-    pub fn template(&self) -> Option<&ChatTemplate> {
-        self.description.template.as_ref()
+    /// The form of the model's conversations.
+    pub fn chat(&self) -> Option<&ChatFormat> {
+        self.description.chat.as_ref()
     }
 
     /// What computes, for people.
@@ -217,7 +224,7 @@ impl Session {
     ) -> Result<Summary> {
         self.check_tokens(&request.tokens)?;
         request.sampling.validate()?;
-        let mut text = TextStream::new(&request.stop)?;
+        let mut text = TextStream::new(&request.stop, self.answer_parser(request))?;
         let prompt_tokens = request.tokens.len();
         let room = self.context_length - prompt_tokens;
         // The last token drawn needs no place in the cache.
@@ -272,31 +279,35 @@ impl Session {
                 }
                 summary.completion_tokens += 1;
                 let ends_turn = self.tokenizer().stop_ids().contains(&sampled.token);
-                let mut piece = String::new();
-                if ends_turn && !request.ignore_eos {
+                let bytes = self.tokenizer().token_bytes(sampled.token).unwrap_or_default();
+                let piece = if ends_turn && !request.ignore_eos {
                     finished = true;
                     summary.finish_reason = FinishReason::Stop;
-                    piece = text.finish();
+                    text.end(sampled.token, bytes)
                 } else {
-                    let bytes =
-                        self.description.tokenizer.token_bytes(sampled.token).unwrap_or_default();
-                    if text.push(bytes, &mut piece) {
+                    let (mut piece, stopped) = text.push(sampled.token, bytes);
+                    if stopped {
                         finished = true;
                         summary.finish_reason = FinishReason::Stop;
                     } else if summary.completion_tokens == max_tokens {
                         finished = true;
-                        piece.push_str(&text.finish());
+                        piece.append(text.finish());
                     }
-                }
-                events.push(TokenEvent {
-                    token: sampled.token,
-                    text: piece,
-                    logprob: sampled.logprob,
-                });
+                    piece
+                };
+                events.push(TokenEvent { token: sampled.token, piece, logprob: sampled.logprob });
             }
             on_tokens(&events)?;
         }
         Ok(summary)
+    }
+
+    /// What takes an answer apart, where the model's chat format has several messages in one.
+    fn answer_parser(&self, request: &Request) -> Option<StreamParser> {
+        match self.description.chat.as_ref().filter(|_| request.chat)? {
+            ChatFormat::Harmony(harmony) => Some(StreamParser::new(harmony, Some(Role::Assistant))),
+            ChatFormat::Template(_) => None,
+        }
     }
 
     /// Computes what the cache does not hold of the prompt; returns how many tokens it held.
@@ -369,35 +380,4 @@ impl Session {
 
 fn check_abort(aborted: &dyn Fn() -> bool) -> Result<()> {
     if aborted() { Err(Error::new(ErrorKind::Aborted, "cancelled by the caller")) } else { Ok(()) }
-}
-
-/// Tokens' bytes → text that is certain.
-struct TextStream {
-    decoder: StreamDecoder,
-    stop: StopMatcher,
-}
-
-impl TextStream {
-    fn new(stop: &[String]) -> Result<Self> {
-        Ok(Self { decoder: StreamDecoder::new(), stop: StopMatcher::new(stop)? })
-    }
-
-    /// Appends text to `out`; tells whether a stop string was met.
-    fn push(&mut self, bytes: &[u8], out: &mut String) -> bool {
-        let matched = self.stop.push(&self.decoder.push(bytes));
-        out.push_str(&matched.text);
-        matched.stopped
-    }
-
-    /// What is held back, at an end that is not a stop string.
-    fn finish(&mut self) -> String {
-        let mut text = String::new();
-        let tail = self.decoder.finish();
-        let matched = self.stop.push(&tail);
-        text.push_str(&matched.text);
-        if !matched.stopped {
-            text.push_str(&self.stop.finish());
-        }
-        text
-    }
 }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::{gguf_set, heads::Heads, safetensors_set};
 use crate::{
-    chat::ChatTemplate,
+    chat::{ChatFormat, ChatTemplate, harmony::Harmony},
     checkpoint::{TensorInfo, TensorTable, dequantize},
-    config::ModelConfig,
+    config::{Architecture, ModelConfig},
     error::{Error, Result},
     model,
     ops::Plan,
@@ -32,8 +32,8 @@ pub struct Description {
     pub config: ModelConfig,
     /// Text ↔ tokens.
     pub tokenizer: Tokenizer,
-    /// Messages → text, where the files have a template.
-    pub template: Option<ChatTemplate>,
+    /// Messages ↔ tokens, where the model is made for conversations.
+    pub chat: Option<ChatFormat>,
     /// Divisors of the rotary frequencies, where the files have them.
     pub rope_divisors: Option<Vec<f32>>,
 }
@@ -96,16 +96,8 @@ impl Description {
                 .with("needed", tokenizer.n_vocab())
                 .with("found", config.n_vocab));
         }
-        let text_of = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id]));
-        let template = match template {
-            Some(template) => Some(ChatTemplate::new(
-                &template,
-                text_of(tokenizer.bos()).as_deref(),
-                text_of(tokenizer.stop_ids().first().copied()).as_deref(),
-            )?),
-            None => None,
-        };
-        Ok(Self { tensors, config, tokenizer, template, rope_divisors })
+        let chat = chat_format(config.architecture, &tokenizer, template.as_deref())?;
+        Ok(Self { tensors, config, tokenizer, chat, rope_divisors })
     }
 
     /// Tokens of a prompt: `text`, after the token that begins a text if the model wants one. Special
@@ -128,6 +120,25 @@ impl Description {
     pub fn plan(&self, precision: Precision) -> Result<Plan> {
         model::plan(&self.tensors, &self.config, precision, self.rope_divisors.as_deref())
     }
+}
+
+/// Harmony for gpt-oss, whatever template its files have beside it; else the template.
+fn chat_format(
+    architecture: Architecture,
+    tokenizer: &Tokenizer,
+    template: Option<&str>,
+) -> Result<Option<ChatFormat>> {
+    if architecture == Architecture::GptOss
+        && let Some(harmony) = Harmony::new(tokenizer)
+    {
+        return Ok(Some(ChatFormat::Harmony(harmony)));
+    }
+    let Some(template) = template else { return Ok(None) };
+    let text_of = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id]));
+    let bos = text_of(tokenizer.bos());
+    let eos = text_of(tokenizer.stop_ids().first().copied());
+    let template = ChatTemplate::new(template, bos.as_deref(), eos.as_deref())?;
+    Ok(Some(ChatFormat::Template(Box::new(template))))
 }
 
 fn is_gguf(heads: &Heads) -> bool {

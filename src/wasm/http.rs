@@ -154,6 +154,19 @@ impl Source for HttpSource {
     fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
         Box::pin(self.fill(offset, buffer))
     }
+
+    /// Browsers keep few connections to a server: a response that nobody reads would take one away.
+    fn rest(&self) {
+        self.stream.take();
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let cancelled = self.reader.cancel();
+        // It rejects where the response had failed before, which is of no interest any more.
+        wasm_bindgen_futures::spawn_local(async { drop(JsFuture::from(cancelled).await) });
+    }
 }
 
 async fn pause(milliseconds: i32) {

@@ -7,19 +7,16 @@ use wasm_bindgen::JsValue;
 use web_sys::AbortSignal;
 
 use super::{
-    file::BlobSource,
     host::WorkerHost,
-    http::HttpSource,
     opfs::{Folder, Manifest, StoreSink, Stored},
-    options::{Info, LoadOptions, Memory, Place, Progress, SourceOptions, to_plain_js},
+    options::{Info, LoadOptions, Memory, Progress, SourceOptions, to_plain_js},
 };
 use crate::{
-    checkpoint::{Gguf, Parsed},
+    chat::ChatFormat,
     engine::{DeviceKind, Engine, create_engine},
     error::{Error, ErrorKind, Result},
     ops::Plan,
-    session::{Host, ModelFile, Session, default_context_length},
-    source::Source,
+    session::{Description, Host, Opened, Session, default_context_length},
     weights::{Image, Tee, load as load_weights, load_image},
 };
 
@@ -82,27 +79,27 @@ async fn from_storage(
     options: &LoadOptions,
     host: &Rc<WorkerHost>,
 ) -> Result<Option<Loaded>> {
-    let Some(Stored { manifest, head, shards }) = folder.open(&source.id, host).await? else {
+    let Some(Stored { manifest, heads, shards }) = folder.open(&source.id, host).await? else {
         return Ok(None);
     };
-    let Parsed::Complete(gguf) = Gguf::parse(&head, manifest.file_bytes)? else {
-        return Ok(None);
-    };
-    let file = ModelFile::new(gguf, manifest.rope_divisors)?;
-    let plan = file.plan(options.precision)?;
+    let description = Description::new(&heads, manifest.rope_divisors)?;
+    drop(heads);
+    let plan = description.plan(options.precision)?;
     if Image::new(&plan.weights).len != manifest.image_bytes {
         return Ok(None);
     }
-    let (mut engine, context_length) = engine(&file, &plan, options).await?;
+    let (mut engine, context_length) = engine(&description, &plan, options).await?;
     let total = plan.weights.packed_bytes();
     let mut reporter = Reporter::new("load", &source.id, total, options, host);
     load_image(&shards, &plan.weights, engine.as_mut(), &mut |bytes| reporter.report(bytes))
         .await?;
     drop(shards);
-    finish(file, &plan, engine, context_length, source, options, host).await.map(|mut loaded| {
-        loaded.info.from_storage = true;
-        Some(loaded)
-    })
+    finish(description, &plan, engine, context_length, source, options, host).await.map(
+        |mut loaded| {
+            loaded.info.from_storage = true;
+            Some(loaded)
+        },
+    )
 }
 
 async fn from_source(
@@ -112,33 +109,31 @@ async fn from_source(
     host: &Rc<WorkerHost>,
     mut storage_error: Option<Error>,
 ) -> Result<Loaded> {
-    let reader: Box<dyn Source> = match &source.place {
-        Place::Url(url) => Box::new(HttpSource::open(url, &options.signal).await?),
-        Place::File(file) => Box::new(BlobSource(file.clone())),
-    };
-    let (file, head) = ModelFile::open(reader.as_ref()).await?;
-    let plan = file.plan(options.precision)?;
-    let (mut engine, context_length) = engine(&file, &plan, options).await?;
+    let (files, entry) = source.folder(&options.signal);
+    let Opened { description, heads, sources } = Description::open(files.as_ref(), &entry).await?;
+    let plan = description.plan(options.precision)?;
+    let (mut engine, context_length) = engine(&description, &plan, options).await?;
 
     let mut store: Option<StoreSink> = None;
     if let Some(folder) = folder {
         let image = Image::new(&plan.weights);
-        let divisors = file.rope_divisors.clone();
-        let manifest = Manifest::new(&source.id, reader.len(), image.len, divisors);
-        match folder.create(manifest, &head, image).await {
+        let divisors = description.rope_divisors.clone();
+        let manifest = Manifest::new(&source.id, image.len, divisors);
+        match folder.create(manifest, &heads, image).await {
             Ok(sink) => store = Some(sink),
             Err(error) => storage_error = Some(error),
         }
     }
+    drop(heads);
     let total = plan.weights.source_bytes();
     let mut reporter = Reporter::new("download", &source.id, total, options, host);
     let mut report = |bytes| reporter.report(bytes);
     match &mut store {
         Some(store) => {
             let mut sink = Tee(engine.as_mut(), store);
-            load_weights(reader.as_ref(), &plan.weights, &mut sink, &mut report).await?;
+            load_weights(&sources, &plan.weights, &mut sink, &mut report).await?;
         }
-        None => load_weights(reader.as_ref(), &plan.weights, engine.as_mut(), &mut report).await?,
+        None => load_weights(&sources, &plan.weights, engine.as_mut(), &mut report).await?,
     }
     if let (Some(store), Some(folder)) = (store, folder) {
         storage_error = store.finish().await.err();
@@ -147,18 +142,20 @@ async fn from_source(
             let _ = folder.remove().await;
         }
     }
-    finish(file, &plan, engine, context_length, source, options, host).await.map(|mut loaded| {
-        loaded.info.storage_error = storage_error.map(|error| error.to_string());
-        loaded
-    })
+    finish(description, &plan, engine, context_length, source, options, host).await.map(
+        |mut loaded| {
+            loaded.info.storage_error = storage_error.map(|error| error.to_string());
+            loaded
+        },
+    )
 }
 
 async fn engine(
-    file: &ModelFile,
+    description: &Description,
     plan: &Plan,
     options: &LoadOptions,
 ) -> Result<(Box<dyn Engine>, usize)> {
-    let longest = file.config.context_length;
+    let longest = description.config.context_length;
     let context_length = options.context_length.unwrap_or(default_context_length(longest));
     if context_length == 0 || context_length > longest {
         return Err(Error::argument("context length is beyond the model's")
@@ -171,7 +168,7 @@ async fn engine(
 }
 
 async fn finish(
-    file: ModelFile,
+    description: Description,
     plan: &Plan,
     mut engine: Box<dyn Engine>,
     context_length: usize,
@@ -184,11 +181,11 @@ async fn finish(
     engine.warm_up().await?;
     reporter.report(1)?;
     let memory = engine.memory();
-    let session = Session::new(engine, file, context_length);
+    let session = Session::new(engine, description, context_length);
     let config = session.config();
     let info = Info {
         id: source.id.clone(),
-        architecture: config.architecture.clone(),
+        architecture: config.architecture.name(),
         name: config.name.clone(),
         parameters: plan.weights.n_elements(),
         context_length,
@@ -205,7 +202,10 @@ async fn finish(
         },
         from_storage: false,
         storage_error: None,
-        chat_template: session.template().is_some(),
+        chat_template: session.chat().is_some(),
+        chat_format: session.chat().map_or("none", ChatFormat::name),
+        layers: config.n_layers,
+        hidden_size: config.n_embd,
     };
     Ok(Loaded { session, info })
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod folder;
 mod host;
 mod http;
 mod load;
@@ -23,19 +24,21 @@ use web_sys::AbortSignal;
 use self::{
     error::to_js,
     host::WorkerHost,
-    options::{GenerateOptions, Info, LoadOptions, SourceOptions, from_js, to_plain_js},
+    options::{
+        GenerateOptions, Info, LoadOptions, RenderOptions, SourceOptions, from_js, to_plain_js,
+    },
 };
 use crate::{
-    chat::TemplateRequest,
+    chat::harmony::ChatRequest,
     error::{Error, ErrorKind, Result},
-    session::{FinishReason, ModelFile, Request, Session, TokenEvent},
+    session::{Description, FinishReason, Request, Session, TokenEvent},
 };
 
 /// A model in the worker.
 #[wasm_bindgen]
 pub struct Model {
     info: Info,
-    file: Rc<ModelFile>,
+    description: Rc<Description>,
     /// Absent once disposed of; taken out while a call computes.
     session: Rc<RefCell<Option<Session>>>,
     disposed: Cell<bool>,
@@ -55,7 +58,7 @@ impl Model {
         let loaded = load::load(&source, &options, &host).await.map_err(to_js)?;
         Ok(Self {
             info: loaded.info,
-            file: loaded.session.file.clone(),
+            description: loaded.session.description.clone(),
             session: Rc::new(RefCell::new(Some(loaded.session))),
             disposed: Cell::new(false),
             host,
@@ -69,21 +72,21 @@ impl Model {
 
     /// Token ids of `text`; special tokens in it are recognised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        self.file.tokenizer.encode(text).map_err(to_js)
+        self.description.tokenizer.encode(text).map_err(to_js)
     }
 
     /// Token ids of `text` as the start of a prompt: with the token that begins one, if the model has it.
     #[wasm_bindgen(js_name = encodePrompt)]
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        self.file.prompt_tokens(text).map_err(to_js)
+        self.description.prompt_tokens(text).map_err(to_js)
     }
 
     /// Text of token ids.
     pub fn decode(&self, ids: &[u32]) -> String {
-        self.file.tokenizer.decode(ids)
+        self.description.tokenizer.decode(ids)
     }
 
-    /// Token ids of messages in the model's chat template.
+    /// Token ids of messages in the model's chat format.
     #[wasm_bindgen(js_name = renderChat)]
     pub fn render_chat(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>, JsValue> {
         self.render(messages, options).map_err(to_js)
@@ -98,6 +101,20 @@ impl Model {
             let aborted = || signal.aborted();
             let logits = session.get().logits(&tokens, host.as_ref(), &aborted).await?;
             Ok(js_sys::Float32Array::from(logits.as_slice()).into())
+        })
+    }
+
+    /// The residual stream ahead of the first layer and after each, for each of `tokens`,
+    /// [n_layers + 1, n_tokens, n_embd].
+    #[wasm_bindgen(js_name = hiddenStates)]
+    pub fn hidden_states(&self, tokens: Vec<u32>, signal: AbortSignal) -> Promise {
+        let (session, host) = (self.session.clone(), self.host.clone());
+        let disposed = self.disposed.get();
+        promise(async move {
+            let mut session = Lease::take(&session, disposed)?;
+            let aborted = || signal.aborted();
+            let states = session.get().hidden_states(&tokens, host.as_ref(), &aborted).await?;
+            Ok(js_sys::Float32Array::from(states.as_slice()).into())
         })
     }
 
@@ -150,19 +167,20 @@ impl Model {
 
 impl Model {
     fn render(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>> {
-        let template = self.file.template.as_ref().ok_or_else(|| {
-            Error::unsupported("the model has no chat template")
+        let chat = self.description.chat.as_ref().ok_or_else(|| {
+            Error::unsupported("the model is not made for conversations")
                 .with("model", self.info.id.as_str())
         })?;
-        let extra: serde_json::Map<String, serde_json::Value> = from_js(options)?;
-        let text = template.render(&TemplateRequest {
-            messages: from_js(messages)?,
-            tools: None,
-            add_generation_prompt: true,
-            extra,
-            now: (js_sys::Date::now() / 1e3) as i64,
-        })?;
-        self.file.tokenizer.encode(&text)
+        let options: RenderOptions = from_js(options)?;
+        chat.render(
+            &self.description.tokenizer,
+            &ChatRequest {
+                messages: from_js(messages)?,
+                tools: None,
+                reasoning_effort: options.reasoning_effort,
+                now: (js_sys::Date::now() / 1e3) as i64,
+            },
+        )
     }
 }
 

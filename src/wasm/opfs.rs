@@ -1,6 +1,6 @@
 //! Packed models in the origin private file system.
 //!
-//! A model is a folder: the head of its file, its image in shards, and a manifest, which is written last
+//! A model is a folder: the heads of its files, its image in shards, and a manifest, which is written last
 //! and makes it whole. A folder without a manifest that fits is no model; it is emptied before it is
 //! used again.
 
@@ -27,17 +27,17 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    session::Host,
+    session::{Heads, Host},
     source::LocalFuture,
-    weights::{Image, Precision, SHARD_BYTES, Shards, Sink, WeightId},
+    weights::{Image, Precision, SHARD_BYTES, Section, Shards, Sink, WeightId},
 };
 
 /// Version of the packed layout. Another version is no model and is fetched again.
-const PACKING: u32 = 1;
+const PACKING: u32 = 2;
 
 const MODELS: &str = "pesi-models";
 const MANIFEST: &str = "manifest.json";
-const HEAD: &str = "head.bin";
+const HEADS: &str = "heads.bin";
 
 /// Bytes read between two turns for the worker's messages.
 const BYTES_A_TURN: u64 = 16 << 20;
@@ -49,8 +49,6 @@ pub struct Manifest {
     packing: u32,
     /// Identity of the model.
     pub id: String,
-    /// Size of the file that the model was packed from.
-    pub file_bytes: u64,
     /// Size of the image.
     pub image_bytes: u64,
     /// Divisors of the rotary frequencies.
@@ -59,9 +57,9 @@ pub struct Manifest {
 
 impl Manifest {
     /// The manifest of a model that is about to be stored.
-    pub fn new(id: &str, file_bytes: u64, image_bytes: u64, divisors: Option<Vec<f32>>) -> Self {
+    pub fn new(id: &str, image_bytes: u64, divisors: Option<Vec<f32>>) -> Self {
         let id = id.to_owned();
-        Self { packing: PACKING, id, file_bytes, image_bytes, rope_divisors: divisors }
+        Self { packing: PACKING, id, image_bytes, rope_divisors: divisors }
     }
 }
 
@@ -100,7 +98,7 @@ impl Folder {
         if manifest.packing != PACKING || manifest.id != id {
             return Ok(None);
         }
-        let head = read_file(&directory, HEAD).await?;
+        let heads = Heads::from_bytes(&read_file(&directory, HEADS).await?)?;
         let mut shards = Vec::new();
         for (index, bytes) in shard_sizes(manifest.image_bytes).enumerate() {
             let shard = AccessFile::open(&directory, &shard_name(index), Mode::Read).await?;
@@ -110,21 +108,26 @@ impl Folder {
             shards.push(shard);
         }
         let shards = StoredShards { shards, host: host.clone(), unyielded: Cell::new(0) };
-        Ok(Some(Stored { manifest, head, shards }))
+        Ok(Some(Stored { manifest, heads, shards }))
     }
 
     /// Empties the folder and makes room for an image.
     ///
     /// # Errors
     /// `storage`, also when another tab writes to the folder; `quota_exceeded`.
-    pub async fn create(&self, manifest: Manifest, head: &[u8], image: Image) -> Result<StoreSink> {
+    pub async fn create(
+        &self,
+        manifest: Manifest,
+        heads: &Heads,
+        image: Image,
+    ) -> Result<StoreSink> {
         self.remove().await?;
         let directory = self.directory(true).await?;
         let mut shards = Vec::new();
         for (index, _) in shard_sizes(image.len).enumerate() {
             shards.push(AccessFile::open(&directory, &shard_name(index), Mode::Write).await?);
         }
-        AccessFile::open(&directory, HEAD, Mode::Write).await?.write(0, head)?;
+        AccessFile::open(&directory, HEADS, Mode::Write).await?.write(0, &heads.to_bytes())?;
         Ok(StoreSink { directory, manifest, image, shards, failure: RefCell::new(None) })
     }
 
@@ -157,8 +160,8 @@ impl Folder {
 pub struct Stored {
     /// What is known of it.
     pub manifest: Manifest,
-    /// The head of its file.
-    pub head: Vec<u8>,
+    /// The heads of its files.
+    pub heads: Heads,
     /// Its image.
     pub shards: StoredShards,
 }
@@ -229,7 +232,7 @@ impl StoreSink {
         file.flush()
     }
 
-    fn write(&self, range: Range<u64>, bytes: &[u8]) -> Result<()> {
+    fn write_range(&self, range: Range<u64>, bytes: &[u8]) -> Result<()> {
         for (index, part) in shard_ranges(range.clone()) {
             let start = (index as u64 * SHARD_BYTES + part.start - range.start) as usize;
             let len = (part.end - part.start) as usize;
@@ -240,20 +243,17 @@ impl StoreSink {
 }
 
 impl Sink for StoreSink {
-    fn write_rows(
+    fn write(
         &mut self,
         id: WeightId,
         segment: usize,
+        section: Section,
         rows: Range<usize>,
-        quants: &[u8],
-        scales: &[u8],
+        bytes: &[u8],
     ) -> Result<()> {
         if self.failure.borrow().is_none() {
-            let section = self.image.section(id, segment);
-            let written = self
-                .write(section.quants_range(&rows), quants)
-                .and_then(|()| self.write(section.scales_range(&rows), scales));
-            *self.failure.borrow_mut() = written.err();
+            let range = self.image.section(id, segment).range(section, &rows);
+            *self.failure.borrow_mut() = self.write_range(range, bytes).err();
         }
         Ok(())
     }

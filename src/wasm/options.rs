@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, File};
 
+use super::folder::{PickedFiles, UrlFolder};
 use crate::{
+    chat::harmony::{CHANNELS, MessageKind},
     engine::DeviceKind,
     error::{Error, Result},
     gpu::context::AdapterHints,
     sampler::SamplingParams,
-    session::{Request, TokenEvent},
+    session::{Entry, Request, TokenEvent},
+    source::Folder,
     weights::Precision,
 };
 
@@ -57,37 +60,52 @@ pub struct SourceOptions {
 
 /// Where bytes are.
 pub enum Place {
-    /// At a URL.
+    /// In a GGUF file at a URL, and those beside it that belong to it.
     Url(String),
-    /// In a file that the user picked.
-    File(File),
+    /// In the files of a folder at a URL, which ends with a slash.
+    Folder(String),
+    /// In files that the user picked.
+    Files(Vec<File>),
 }
 
 impl SourceOptions {
     /// Reads `{ kind, id, url | files }`.
     ///
     /// # Errors
-    /// `invalid_argument` or `unsupported`.
+    /// `invalid_argument`.
     pub fn from_js(value: &JsValue) -> Result<Self> {
         let text = |name: &'static str| -> Result<String> {
             member::<js_sys::JsString>(value, name).map(String::from)
         };
         let place = match text("kind")?.as_str() {
             "url" => Place::Url(text("url")?),
+            "folder" => Place::Folder(text("url")?),
             "files" => {
                 let files: js_sys::Array = member(value, "files")?;
-                if files.length() != 1 {
-                    return Err(Error::unsupported("a model of several files")
-                        .with("found", files.length()));
-                }
-                let file = files.get(0).dyn_into();
-                Place::File(
-                    file.map_err(|_| Error::argument("not a File").with("parameter", "files"))?,
-                )
+                let files: Result<Vec<File>, _> = files.iter().map(JsCast::dyn_into).collect();
+                let wrong = |_| Error::argument("not a File").with("parameter", "files");
+                Place::Files(files.map_err(wrong)?)
             }
             other => return Err(Error::argument("no such kind of source").with("found", other)),
         };
         Ok(Self { id: text("id")?, place })
+    }
+
+    /// The folder with the model's files, and how they are found in it.
+    pub fn folder(&self, signal: &AbortSignal) -> (Box<dyn Folder>, Entry) {
+        match &self.place {
+            Place::Url(url) => {
+                let (folder, name) = UrlFolder::of_file(url, signal);
+                (Box::new(folder), Entry::Gguf(name))
+            }
+            Place::Folder(url) => (Box::new(UrlFolder::new(url, signal)), Entry::Safetensors),
+            Place::Files(files) => {
+                let first = files.first().map(File::name).unwrap_or_default();
+                let is_gguf = first.to_lowercase().ends_with(".gguf");
+                let entry = if is_gguf { Entry::Gguf(first) } else { Entry::Safetensors };
+                (Box::new(PickedFiles(files.clone())), entry)
+            }
+        }
     }
 }
 
@@ -204,6 +222,8 @@ pub struct GenerateOptions {
     #[serde(default)]
     ignore_eos: bool,
     reuse_prefix: Option<bool>,
+    #[serde(default)]
+    chat: bool,
 }
 
 impl From<GenerateOptions> for Request {
@@ -227,29 +247,61 @@ impl From<GenerateOptions> for Request {
             stop: options.stop.unwrap_or_default(),
             ignore_eos: options.ignore_eos,
             reuse_prefix: options.reuse_prefix.unwrap_or(true),
+            chat: options.chat,
         }
     }
 }
 
+/// Options of rendering a conversation.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenderOptions {
+    /// How much to think.
+    pub reasoning_effort: Option<String>,
+}
+
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct GeneratedToken<'a> {
     token: u32,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprob: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malformed: Option<&'static str>,
 }
 
-/// Tokens as an array of `{ token, text, logprob? }`.
+/// Tokens as an array of `{ token, text, logprob?, channel?, recipient?, contentType?, messageIndex?,
+/// malformed? }`.
 ///
 /// # Errors
 /// Those of [`to_plain_js`].
 pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue> {
     let batch: Vec<_> = events
         .iter()
-        .map(|event| GeneratedToken {
-            token: event.token,
-            text: &event.text,
-            logprob: with_logprobs.then_some(event.logprob),
+        .map(|event| {
+            let message = event.piece.message.as_ref();
+            let header = message.map(|message| &message.header);
+            let channel = header.and_then(|header| header.channel.as_deref());
+            let is_call = header.is_some_and(|header| header.kind() == MessageKind::ToolCall);
+            GeneratedToken {
+                token: event.token,
+                text: &event.piece.text,
+                logprob: with_logprobs.then_some(event.logprob),
+                channel: channel.filter(|channel| CHANNELS.contains(channel)),
+                recipient: header.filter(|_| is_call).and_then(|h| h.recipient.as_deref()),
+                content_type: header.and_then(|header| header.content_type.as_deref()),
+                message_index: message.map(|message| message.index),
+                malformed: event.piece.malformed,
+            }
         })
         .collect();
     to_plain_js(&batch)
@@ -292,7 +344,7 @@ pub struct Progress {
 #[serde(rename_all = "camelCase")]
 pub struct Info {
     pub id: String,
-    pub architecture: String,
+    pub architecture: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub parameters: u64,
@@ -305,6 +357,9 @@ pub struct Info {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_error: Option<String>,
     pub chat_template: bool,
+    pub chat_format: &'static str,
+    pub layers: usize,
+    pub hidden_size: usize,
 }
 
 /// Bytes on the device.

@@ -98,6 +98,7 @@ pub fn generate(session: &mut Session, tokens: Vec<u32>, n: usize) -> Vec<u32> {
         stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix: true,
+        chat: false,
     };
     let mut found = Vec::new();
     let mut take = |events: &[pesi::session::TokenEvent]| {

@@ -54,6 +54,7 @@ fn what_a_ring_has_lost_is_computed_anew() {
             stop: Vec::new(),
             ignore_eos: true,
             reuse_prefix: true,
+            chat: false,
         };
         let mut ignore = |_: &[TokenEvent]| Ok(());
         let run = session.generate(&request, &NoHost, &|| false, &mut ignore);

@@ -1,7 +1,10 @@
 //! Routing, and products with the matrices of chosen experts.
 
 use pesi::{
-    cpu::{CpuDevice, reference},
+    cpu::{
+        CpuDevice,
+        reference::{self, ExpertMatrices},
+    },
     gpu::{
         context::{AdapterHints, Context},
         ops::{
@@ -79,16 +82,14 @@ impl Case {
             routing.extend(chosen.iter().map(|(expert, _)| *expert as f32));
             routing.extend(chosen.iter().map(|(_, weight)| *weight));
             let x = &normed[t * inputs * n_cols..][..inputs * n_cols];
-            reference::experts(
-                x,
-                &matrices.decoded,
-                n_cols,
-                biases.as_ref().map(|biases| biases.decoded.as_slice()),
-                &chosen,
+            let weights = ExpertMatrices {
+                matrices: &matrices.decoded,
+                biases: biases.as_ref().map(|biases| biases.decoded.as_slice()),
                 n_experts,
-                then,
-                &mut expected[t * outputs * n_out..][..outputs * n_out],
-            );
+                n_cols,
+            };
+            let out = &mut expected[t * outputs * n_out..][..outputs * n_out];
+            reference::experts(x, &weights, &chosen, then, out);
             magnitude = magnitude.max(largest_sum(x, &matrices.decoded, n_cols));
         }
         // The gated unit is steep: an error of a gate or an up counts up to the limit and more.

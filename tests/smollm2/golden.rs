@@ -87,6 +87,7 @@ fn greedy_tokens_match_the_reference() {
                 stop: Vec::new(),
                 ignore_eos: true,
                 reuse_prefix: false,
+                chat: false,
             };
             let mut found = Vec::new();
             let host = TestHost::new();

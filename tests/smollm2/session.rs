@@ -25,6 +25,7 @@ fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
         stop: Vec::new(),
         ignore_eos: false,
         reuse_prefix: true,
+        chat: false,
     }
 }
 
@@ -44,7 +45,7 @@ fn ids(events: &[TokenEvent]) -> Vec<u32> {
 }
 
 fn text(events: &[TokenEvent]) -> String {
-    events.iter().map(|event| event.text.as_str()).collect()
+    events.iter().map(|event| event.piece.text.as_str()).collect()
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix: false,
+        chat: false,
     };
     let mut runs: Vec<Summary> = Vec::new();
     for _ in 0..args.rounds.max(1) {

@@ -9,7 +9,10 @@ use std::{
 
 use pesi::{
     Error, ErrorKind, Result,
-    chat::TemplateRequest,
+    chat::{
+        ChatFormat,
+        harmony::{ChatRequest, MessageKind},
+    },
     gpu::{
         context::Capabilities,
         ops::{Target, variants},
@@ -44,15 +47,27 @@ pub async fn generate(args: GenerateArgs) -> Result<()> {
         stop: Vec::new(),
         ignore_eos: args.ignore_eos,
         reuse_prefix: false,
+        chat: args.chat.is_some(),
     };
-    let (mut tokens, mut text) = (Vec::new(), String::new());
+    let (mut tokens, mut text, mut reasoning) = (Vec::new(), String::new(), String::new());
     let summary = session
         .generate(&request, &host, &|| false, &mut |events| {
             for event in events {
                 tokens.push(event.token);
-                text.push_str(&event.text);
-                if !args.json {
-                    print(&event.text)?;
+                let is_thought = event
+                    .piece
+                    .message
+                    .as_ref()
+                    .is_some_and(|message| message.header.kind() == MessageKind::Analysis);
+                if is_thought {
+                    reasoning.push_str(&event.piece.text);
+                } else {
+                    text.push_str(&event.piece.text);
+                }
+                match (args.json, is_thought) {
+                    (true, _) => {}
+                    (false, true) => eprint!("{}", event.piece.text),
+                    (false, false) => print(&event.piece.text)?,
                 }
             }
             Ok(())
@@ -68,6 +83,7 @@ pub async fn generate(args: GenerateArgs) -> Result<()> {
     let seconds = summary.decode_ms / 1e3;
     let object = json!({
         "text": text,
+        "reasoning": reasoning,
         "tokens": tokens,
         "finish_reason": finish_reason,
         "prompt_tokens": summary.prompt_tokens,
@@ -83,17 +99,19 @@ fn prompt_tokens(args: &GenerateArgs, session: &Session) -> Result<Vec<u32>> {
     match (&args.prompt, &args.chat) {
         (Some(prompt), _) => session.description.prompt_tokens(prompt),
         (None, Some(message)) => {
-            let template = session
-                .template()
-                .ok_or_else(|| Error::unsupported("the model file has no chat template"))?;
+            let chat = session
+                .chat()
+                .ok_or_else(|| Error::unsupported("the model is not made for conversations"))?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            session.tokenizer().encode(&template.render(&TemplateRequest {
-                messages: json!([{ "role": "user", "content": message }]),
-                tools: None,
-                add_generation_prompt: true,
-                extra: serde_json::Map::new(),
-                now: now.as_secs() as i64,
-            })?)
+            chat.render(
+                session.tokenizer(),
+                &ChatRequest {
+                    messages: json!([{ "role": "user", "content": message }]),
+                    tools: None,
+                    reasoning_effort: args.effort.clone(),
+                    now: now.as_secs() as i64,
+                },
+            )
         }
         (None, None) if args.tokens.is_empty() => {
             Err(Error::argument("one of --prompt, --chat and --tokens is needed"))
@@ -147,7 +165,7 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
         "n_experts": config.experts.map(|experts| experts.n_experts),
         "n_experts_used": config.experts.map(|experts| experts.n_used),
         "context_length": config.context_length,
-        "chat_template": description.template.is_some(),
+        "chat_format": description.chat.as_ref().map(ChatFormat::name),
         "stop_tokens": description.tokenizer.stop_ids(),
         "tensor_types": types.into_iter().map(|(name, (n_tensors, n_bytes))| {
             (name.to_owned(), json!({ "tensors": n_tensors, "bytes": n_bytes }))

@@ -79,9 +79,12 @@ struct GenerateArgs {
     /// Text to continue; special tokens in it are recognised.
     #[arg(long, conflicts_with_all = ["tokens", "chat"])]
     prompt: Option<String>,
-    /// A message to answer, put into the model's chat template.
+    /// A message to answer, put into the model's chat format.
     #[arg(long, conflicts_with = "tokens")]
     chat: Option<String>,
+    /// How much to think before answering with --chat: low, medium or high.
+    #[arg(long, requires = "chat")]
+    effort: Option<String>,
     /// Token ids to continue.
     #[arg(long, value_delimiter = ',')]
     tokens: Vec<u32>,
