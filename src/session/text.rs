@@ -114,7 +114,9 @@ impl TextStream {
                     piece.message.clone_from(current);
                 }
                 // Stop strings are looked for in what the user is told.
-                Event::Text { text, .. } if current.as_ref().is_some_and(|message| is_told(message)) => {
+                Event::Text { text, .. }
+                    if current.as_ref().is_some_and(|message| is_told(message)) =>
+                {
                     let matched = self.stop.push(&text);
                     piece.text.push_str(&matched.text);
                     if matched.stopped {

@@ -199,6 +199,8 @@ async fn finish(
             cache_bytes: memory.caches,
             scratch_bytes: memory.scratch,
             total_bytes: memory.total(),
+            // Pages of 64 KiB; a module's memory never shrinks.
+            heap_bytes: core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10),
         },
         from_storage: false,
         storage_error: None,

@@ -370,4 +370,5 @@ pub struct Memory {
     pub cache_bytes: u64,
     pub scratch_bytes: u64,
     pub total_bytes: u64,
+    pub heap_bytes: u64,
 }

@@ -75,7 +75,7 @@ export const INFO = {
   device: "cpu",
   deviceName: "CPU",
   deviceReason: "Because.",
-  memory: { weightsBytes: 1, cacheBytes: 1, scratchBytes: 1, totalBytes: 3 },
+  memory: { weightsBytes: 1, cacheBytes: 1, scratchBytes: 1, totalBytes: 3, heapBytes: 4 },
   fromStorage: false,
   chatTemplate: true,
   chatFormat: "template",

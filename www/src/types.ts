@@ -86,6 +86,8 @@ export interface ModelInfo {
     scratchBytes: number;
     /** All of it. */
     totalBytes: number;
+    /** The WebAssembly module's own memory once loaded: also the most that loading took of it. */
+    heapBytes: number;
   };
   /** Whether the weights came from browser storage, with no request for them. */
   fromStorage: boolean;

@@ -1,0 +1,145 @@
+/**
+ * Loads a synthetic gpt-oss of full size in headless Chromium on WebGPU and generates a few tokens:
+ * what no test can, for it takes 14 GB of disk twice and minutes of time.
+ *
+ *     npm run full-size [-- --preset gpt-oss-20b|gpt-oss-120b] [--layers N] [--tokens N] [--warm]
+ *
+ * Reports times, the most memory that all processes of the browser had together (proportional set
+ * size, Linux only), and the size of the WebAssembly module's memory, which never shrinks.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+import { build } from "./build.mjs";
+import { openLocalPage } from "./local-page.mjs";
+import { root, runAsProgram, runShown, say, ToolError } from "./process.mjs";
+import { ensureChromium, setUpBuild } from "./setup.mjs";
+
+const SAMPLE_INTERVAL_MS = 500;
+const GIB = 2 ** 30;
+const MIB = 2 ** 20;
+
+async function fullSize() {
+  const { values } = parseArgs({
+    options: {
+      preset: { type: "string", default: "gpt-oss-20b" },
+      layers: { type: "string" },
+      tokens: { type: "string", default: "4" },
+      warm: { type: "boolean", default: false },
+    },
+  });
+  await setUpBuild();
+  await ensureChromium();
+  await build();
+  const name = values.layers === undefined ? values.preset : `${values.preset}-${values.layers}`;
+  const folder = path.join(root, ".cache", "synth", name);
+  await ensureModel(folder, values.preset, values.layers);
+
+  const browser = await openLocalPage({ offline: true, models: [path.dirname(folder)] });
+  const memory = watchMemory();
+  try {
+    const options = { source: `/models/${name}/`, maxTokens: Number(values.tokens) };
+    report("cold", await measure(browser, options), memory);
+    if (values.warm) report("warm", await measure(browser, options), memory);
+  } finally {
+    memory.stop();
+    await browser.close();
+  }
+}
+
+async function ensureModel(folder, preset, layers) {
+  if (fs.existsSync(path.join(folder, "model.safetensors.index.json"))) return;
+  say(`full-size: writing ${folder}`);
+  const run = ["run", "--release", "--bin", "pesi", "--", "synth", "--preset", preset];
+  const only = layers === undefined ? [] : ["--layers", layers];
+  const { code } = await runShown("cargo", [...run, "--out", folder, "--force", ...only]);
+  if (code !== 0) throw new ToolError("the model could not be written");
+}
+
+async function measure(browser, options) {
+  const page = await browser.openBlank();
+  page.on("console", (message) => say(message.text()));
+  try {
+    return await page.evaluate(loadAndGenerate, options);
+  } finally {
+    await page.close();
+  }
+}
+
+function report(kind, { info, loadSeconds, firstTokenSeconds, tokenSeconds, tokens }, memory) {
+  const { weightsBytes, cacheBytes, scratchBytes, heapBytes } = info.memory;
+  say(`${kind} load on ${info.deviceName}: ${loadSeconds.toFixed(1)} s`);
+  say(`GPU: weights ${gib(weightsBytes)}, cache ${gib(cacheBytes)}, scratch ${gib(scratchBytes)}`);
+  say(`first token ${firstTokenSeconds.toFixed(1)} s, then ${tokenSeconds.toFixed(1)} s a token`);
+  say(`tokens ${tokens.join(", ")}`);
+  say(`WebAssembly memory ${(heapBytes / MIB).toFixed(0)} MiB`);
+  say(`most memory of all browser processes ${gib(memory.peak())}`);
+}
+
+function gib(bytes) {
+  return `${(bytes / GIB).toFixed(2)} GiB`;
+}
+
+/** Samples the memory of this process's descendants: the browser's. */
+function watchMemory() {
+  let peak = 0;
+  const timer = setInterval(() => {
+    peak = Math.max(peak, descendants(process.pid).reduce((sum, pid) => sum + setSize(pid), 0));
+  }, SAMPLE_INTERVAL_MS);
+  return { peak: () => peak, stop: () => clearInterval(timer) };
+}
+
+function descendants(ancestor) {
+  const children = new Map();
+  for (const pid of fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1]);
+    children.set(parent, [...(children.get(parent) ?? []), Number(pid)]);
+  }
+  const below = (pid) => (children.get(pid) ?? []).flatMap((child) => [child, ...below(child)]);
+  return below(ancestor);
+}
+
+/** Proportional set size in bytes. */
+function setSize(pid) {
+  return Number(/^Pss:\s+(\d+) kB/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024;
+}
+
+/** A file of a process, which may end at any time. */
+function read(file) {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** Runs in the page. */
+async function loadAndGenerate({ source, maxTokens }) {
+  const { load } = await import("/pesi.js");
+  const start = performance.now();
+  const seconds = () => (performance.now() - start) / 1000;
+  let reported = 0;
+  const onProgress = ({ phase, loadedBytes, totalBytes }) => {
+    if (seconds() - reported < 20) return;
+    reported = seconds();
+    console.log(`${reported.toFixed(0)} s: ${phase} ${(loadedBytes / 1e9).toFixed(2)} of ${(totalBytes / 1e9).toFixed(2)} GB`);
+  };
+  const model = await load(source, { device: "webgpu", contextLength: 4096, onProgress });
+  const loadSeconds = seconds();
+  const prompt = await model.encode("Hello");
+  const [tokens, arrivals] = [[], []];
+  const options = { tokens: prompt, maxTokens, temperature: 0, ignoreEos: true };
+  const asked = seconds();
+  for await (const { token } of model.generate(options)) {
+    tokens.push(token);
+    arrivals.push(seconds());
+  }
+  const { info } = model;
+  await model.dispose();
+  const firstTokenSeconds = arrivals[0] - asked;
+  const tokenSeconds = (arrivals.at(-1) - arrivals[0]) / Math.max(tokens.length - 1, 1);
+  return { info, loadSeconds, firstTokenSeconds, tokenSeconds, tokens };
+}
+
+await runAsProgram(import.meta.url, fullSize);
