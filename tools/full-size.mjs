@@ -2,8 +2,9 @@
  * Loads a synthetic gpt-oss of full size in headless Chromium on WebGPU and generates a few tokens:
  * what no test can, for it takes 14 GB of disk twice and minutes of time.
  *
- *     npm run full-size [-- --preset gpt-oss-20b|gpt-oss-120b] [--layers N] [--tokens N] [--warm]
+ *     npm run full-size [-- --preset gpt-oss-20b|gpt-oss-120b] [--layers N] [--tokens N] [--warm] [--check]
  *
+ * With `--check` weights are held as published, and logits are compared with those of the CPU, natively.
  * Reports times, the most memory that all processes of the browser had together (proportional set
  * size, Linux only), and the size of the WebAssembly module's memory, which never shrinks.
  */
@@ -17,6 +18,10 @@ import { root, runAsProgram, runShown, say, ToolError } from "./process.mjs";
 import { ensureChromium, setUpBuild } from "./setup.mjs";
 
 const SAMPLE_INTERVAL_MS = 500;
+/** Normalised mean squared error that logits may have. */
+const MAX_NMSE = 1e-4;
+/** Ids from all over the vocabulary. */
+const CHECKED_TOKENS = [0, 199999, 12345, 100000, 7, 201087, 65536, 13];
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;
 
@@ -27,6 +32,7 @@ async function fullSize() {
       layers: { type: "string" },
       tokens: { type: "string", default: "4" },
       warm: { type: "boolean", default: false },
+      check: { type: "boolean", default: false },
     },
   });
   await setUpBuild();
@@ -39,8 +45,15 @@ async function fullSize() {
   const browser = await openLocalPage({ offline: true, models: [path.dirname(folder)] });
   const memory = watchMemory();
   try {
-    const options = { source: `/models/${name}/`, maxTokens: Number(values.tokens) };
-    report("cold", await measure(browser, options), memory);
+    const options = {
+      source: `/models/${name}/`,
+      maxTokens: Number(values.tokens),
+      precision: values.check ? "exact" : "compact",
+      checked: values.check ? CHECKED_TOKENS : [],
+    };
+    const cold = await measure(browser, options);
+    report("cold", cold, memory);
+    if (values.check) await compare(folder, cold.logits);
     if (values.warm) report("warm", await measure(browser, options), memory);
   } finally {
     memory.stop();
@@ -55,6 +68,27 @@ async function ensureModel(folder, preset, layers) {
   const only = layers === undefined ? [] : ["--layers", layers];
   const { code } = await runShown("cargo", [...run, "--out", folder, "--force", ...only]);
   if (code !== 0) throw new ToolError("the model could not be written");
+}
+
+/** Compares the browser's logits, [tokens, vocabulary] in base 64, with the CPU's. */
+async function compare(folder, logits) {
+  const out = path.join(folder, "..", "logits.safetensors");
+  const model = ["--model", folder, "--device", "cpu", "--precision", "exact"];
+  const command = ["logits", ...model, "--tokens", CHECKED_TOKENS.join(","), "--out", out];
+  const { code } = await runShown("cargo", ["run", "--release", "--bin", "pesi", "--", ...command]);
+  if (code !== 0) throw new ToolError("the logits could not be computed natively");
+  const content = fs.readFileSync(out);
+  const expected = content.subarray(8 + Number(content.readBigUInt64LE(0)));
+  const found = Buffer.from(logits, "base64");
+  if (found.length !== expected.length) throw new ToolError("the logits have another shape");
+  let [error, energy] = [0, 0];
+  for (let at = 0; at < found.length; at += 4) {
+    error += (found.readFloatLE(at) - expected.readFloatLE(at)) ** 2;
+    energy += expected.readFloatLE(at) ** 2;
+  }
+  const nmse = error / energy;
+  say(`logits of ${CHECKED_TOKENS.length} tokens against the CPU's: NMSE ${nmse.toExponential(2)}`);
+  if (!(nmse <= MAX_NMSE)) throw new ToolError(`NMSE is above ${MAX_NMSE}`);
 }
 
 async function measure(browser, options) {
@@ -115,7 +149,7 @@ function read(file) {
 }
 
 /** Runs in the page. */
-async function loadAndGenerate({ source, maxTokens }) {
+async function loadAndGenerate({ source, maxTokens, precision, checked }) {
   const { load } = await import("/pesi.js");
   const start = performance.now();
   const seconds = () => (performance.now() - start) / 1000;
@@ -125,7 +159,7 @@ async function loadAndGenerate({ source, maxTokens }) {
     reported = seconds();
     console.log(`${reported.toFixed(0)} s: ${phase} ${(loadedBytes / 1e9).toFixed(2)} of ${(totalBytes / 1e9).toFixed(2)} GB`);
   };
-  const model = await load(source, { device: "webgpu", contextLength: 4096, onProgress });
+  const model = await load(source, { device: "webgpu", contextLength: 4096, precision, onProgress });
   const loadSeconds = seconds();
   const prompt = await model.encode("Hello");
   const [tokens, arrivals] = [[], []];
@@ -136,10 +170,20 @@ async function loadAndGenerate({ source, maxTokens }) {
     arrivals.push(seconds());
   }
   const { info } = model;
+  let logits = "";
+  if (checked.length > 0) {
+    const bytes = new Uint8Array((await model.logits({ tokens: checked })).buffer);
+    // Spreading all of them at once would overflow the stack.
+    let text = "";
+    for (let at = 0; at < bytes.length; at += 4096) {
+      text += String.fromCharCode(...bytes.subarray(at, at + 4096));
+    }
+    logits = btoa(text);
+  }
   await model.dispose();
   const firstTokenSeconds = arrivals[0] - asked;
   const tokenSeconds = (arrivals.at(-1) - arrivals[0]) / Math.max(tokens.length - 1, 1);
-  return { info, loadSeconds, firstTokenSeconds, tokenSeconds, tokens };
+  return { info, loadSeconds, firstTokenSeconds, tokenSeconds, tokens, logits };
 }
 
 await runAsProgram(import.meta.url, fullSize);
