@@ -12,6 +12,7 @@
 
 #import "state.wgsl"
 #import "block.wgsl"
+#import "input.wgsl"
 #import "lanes.wgsl"
 
 struct Params {
@@ -37,11 +38,6 @@ struct Params {
 @group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;        // [n_blocks · 8]
 #endif
 
-fn input_block(start: u32) -> Block {
-    return Block(x[start], x[start + 1u], x[start + 2u], x[start + 3u],
-        x[start + 4u], x[start + 5u], x[start + 6u], x[start + 7u]);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -64,9 +60,7 @@ fn main(
             var b = input_block((token * params.n_blocks + block) * 8u);
 #ifdef NORM
             squares += block_dot(b, b);
-            let g = block * 8u;
-            b = Block(b.v0 * gain[g], b.v1 * gain[g + 1u], b.v2 * gain[g + 2u], b.v3 * gain[g + 3u],
-                b.v4 * gain[g + 4u], b.v5 * gain[g + 5u], b.v6 * gain[g + 6u], b.v7 * gain[g + 7u]);
+            b = gained(b, block * 8u);
 #endif
             b = arranged(b);
             let b_sum = block_sum(b);

@@ -7,6 +7,7 @@
 
 #import "state.wgsl"
 #import "block.wgsl"
+#import "input.wgsl"
 #import "lanes.wgsl"
 
 struct Params {
@@ -48,14 +49,10 @@ fn main(
 #endif
     var squares = 0.0;
     for (var block = lane; block < params.n_blocks; block += LANES) {
-        let at = x_start + block * 8u;
-        var b = Block(x[at], x[at + 1u], x[at + 2u], x[at + 3u],
-            x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]);
+        var b = input_block(x_start + block * 8u);
 #ifdef NORM
         squares += block_dot(b, b);
-        let g = block * 8u;
-        b = Block(b.v0 * gain[g], b.v1 * gain[g + 1u], b.v2 * gain[g + 2u], b.v3 * gain[g + 3u],
-            b.v4 * gain[g + 4u], b.v5 * gain[g + 5u], b.v6 * gain[g + 6u], b.v7 * gain[g + 7u]);
+        b = gained(b, block * 8u);
 #endif
         b = arranged(b);
         let b_sum = block_sum(b);

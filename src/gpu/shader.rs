@@ -153,6 +153,7 @@ files![
     "experts_matmul",
     "experts_matvec",
     "experts_sum",
+    "input",
     "lanes",
     "matmul",
     "matvec",
