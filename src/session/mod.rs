@@ -164,8 +164,8 @@ impl Session {
     /// Logits after each of `tokens`, [n_tokens, n_vocab].
     ///
     /// # Errors
-    /// `invalid_argument` for unknown tokens, `context_exceeded`, `aborted`, and those of the
-    /// device.
+    /// `invalid_argument` for unknown tokens, `context_exceeded`, `out_of_memory` where so many numbers
+    /// do not fit into memory, `aborted`, and those of the device.
     pub async fn logits(
         &mut self,
         tokens: &[u32],
@@ -174,7 +174,7 @@ impl Session {
     ) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
         self.cached.clear();
-        let mut logits = Vec::with_capacity(tokens.len() * self.config().n_vocab);
+        let mut logits = room_for(tokens.len() as u64 * self.config().n_vocab as u64)?;
         for chunk in tokens.chunks(self.engine.max_evaluation()) {
             check_abort(aborted)?;
             self.extend(chunk).await?;
@@ -283,7 +283,7 @@ impl Session {
                 let piece = if ends_turn && !request.ignore_eos {
                     finished = true;
                     summary.finish_reason = FinishReason::Stop;
-                    text.end(sampled.token, bytes)
+                    text.end(sampled.token)
                 } else {
                     let (mut piece, stopped) = text.push(sampled.token, bytes);
                     if stopped {
@@ -376,6 +376,20 @@ impl Session {
             None => Ok(()),
         }
     }
+}
+
+/// An empty list with room for `n_values`, which may be more than addresses of 32 bits count.
+fn room_for(n_values: u64) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    let has_room = usize::try_from(n_values).is_ok_and(|n| values.try_reserve_exact(n).is_ok());
+    if !has_room {
+        return Err(Error::new(
+            ErrorKind::OutOfMemory,
+            "what is asked for does not fit into memory",
+        )
+        .with("needed", n_values.saturating_mul(4)));
+    }
+    Ok(values)
 }
 
 fn check_abort(aborted: &dyn Fn() -> bool) -> Result<()> {

@@ -74,12 +74,12 @@ impl TextStream {
         self.take(events)
     }
 
-    /// A token that ends the answer; what is held back comes with it.
-    pub fn end(&mut self, token: u32, bytes: &[u8]) -> Piece {
+    /// A token that ends the answer, and is no text itself; what is held back comes with it.
+    pub fn end(&mut self, token: u32) -> Piece {
         let events = match &mut self.reader {
             Reader::Plain(_) => return self.finish(),
             Reader::Messages { parser, .. } => {
-                let mut events = parser.push(token, bytes);
+                let mut events = parser.push(token, &[]);
                 events.extend(parser.finish());
                 events
             }
@@ -108,30 +108,33 @@ impl TextStream {
         };
         let mut piece = Piece { message: current.clone(), ..Default::default() };
         for event in events {
-            match event {
+            let text = match event {
                 Event::Started { index, header } => {
                     *current = Some(Box::new(Message { index, header }));
                     piece.message.clone_from(current);
+                    continue;
                 }
-                // Stop strings are looked for in what the user is told.
-                Event::Text { text, .. }
-                    if current.as_ref().is_some_and(|message| is_told(message)) =>
-                {
-                    let matched = self.stop.push(&text);
-                    piece.text.push_str(&matched.text);
-                    if matched.stopped {
-                        return (piece, true);
-                    }
-                }
-                Event::Text { text, .. } => piece.text.push_str(&text),
                 Event::Ended { .. } => {
                     piece.text.push_str(&self.stop.finish());
                     *current = None;
+                    continue;
                 }
+                Event::Text { text, .. } => text,
                 Event::Malformed { problem, text } => {
-                    piece.malformed = Some(problem.as_str());
-                    piece.text.push_str(&text);
+                    piece.malformed.get_or_insert(problem.as_str());
+                    text
                 }
+            };
+            // Stop strings are looked for in what the user is told, malformed or not: text that is held
+            // back stays ahead of what follows.
+            if !current.as_ref().is_some_and(|message| is_told(message)) {
+                piece.text.push_str(&text);
+                continue;
+            }
+            let matched = self.stop.push(&text);
+            piece.text.push_str(&matched.text);
+            if matched.stopped {
+                return (piece, true);
             }
         }
         (piece, false)
@@ -140,4 +143,192 @@ impl TextStream {
 
 fn is_told(message: &Message) -> bool {
     matches!(message.header.kind(), MessageKind::Final | MessageKind::Preamble)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chat::harmony::{Harmony, Role},
+        tokenizer::{GgufVocabulary, Tokenizer},
+    };
+
+    /// The markers of the format, one control token that is none of them, and one token of text.
+    const TOKENS: [&str; 9] = [
+        "a",
+        "<|start|>",
+        "<|message|>",
+        "<|end|>",
+        "<|channel|>",
+        "<|constrain|>",
+        "<|call|>",
+        "<|return|>",
+        "<|endoftext|>",
+    ];
+
+    const PLAIN: i32 = 1;
+    const CONTROL: i32 = 3;
+
+    /// An answer in the making.
+    struct Answer {
+        stream: TextStream,
+        pieces: Vec<Piece>,
+    }
+
+    impl Answer {
+        fn before(stop: &str) -> Self {
+            let mut token_types = [CONTROL; TOKENS.len()];
+            token_types[0] = PLAIN;
+            let tokenizer = Tokenizer::from_gguf_vocabulary(&GgufVocabulary {
+                model: "gpt2",
+                pre: Some("gpt-4o"),
+                tokens: TOKENS.to_vec(),
+                token_types: &token_types,
+                ..Default::default()
+            });
+            let harmony = Harmony::new(&tokenizer.unwrap()).unwrap();
+            let parser = StreamParser::new(&harmony, Some(Role::Assistant));
+            let stream = TextStream::new(&[stop.to_owned()], Some(parser)).unwrap();
+            Self { stream, pieces: Vec::new() }
+        }
+
+        /// Tokens by their bytes; tells whether a stop string was met.
+        fn bytes(&mut self, tokens: &[&[u8]]) -> bool {
+            tokens.iter().any(|bytes| {
+                let (piece, stopped) = self.stream.push(id(bytes), bytes);
+                self.pieces.push(piece);
+                stopped
+            })
+        }
+
+        fn write(&mut self, tokens: &[&str]) -> bool {
+            self.bytes(&tokens.iter().map(|token| token.as_bytes()).collect::<Vec<_>>())
+        }
+
+        fn end(&mut self, token: &str) {
+            let piece = self.stream.end(id(token.as_bytes()));
+            self.pieces.push(piece);
+        }
+
+        fn last(&self) -> &Piece {
+            self.pieces.last().unwrap()
+        }
+
+        /// The text of each message, and what it is for; text of no message stands alone.
+        fn messages(&self) -> Vec<(Option<MessageKind>, String)> {
+            let mut messages: Vec<(Option<&Message>, String)> = Vec::new();
+            for piece in self.pieces.iter().filter(|piece| !piece.text.is_empty()) {
+                let message = piece.message.as_deref();
+                match messages.last_mut() {
+                    Some((last, text)) if *last == message => text.push_str(&piece.text),
+                    _ => messages.push((message, piece.text.clone())),
+                }
+            }
+            let kind = |message: Option<&Message>| message.map(|message| message.header.kind());
+            messages.into_iter().map(|(message, text)| (kind(message), text)).collect()
+        }
+
+        fn malformed(&self) -> Vec<&str> {
+            self.pieces.iter().filter_map(|piece| piece.malformed).collect()
+        }
+    }
+
+    fn id(bytes: &[u8]) -> u32 {
+        TOKENS.iter().position(|name| name.as_bytes() == bytes).unwrap_or(0) as u32
+    }
+
+    fn said(kind: MessageKind, text: &str) -> (Option<MessageKind>, String) {
+        (Some(kind), text.to_owned())
+    }
+
+    const FINAL: [&str; 3] = ["<|channel|>", "final", "<|message|>"];
+
+    #[test]
+    fn a_stop_string_ends_what_is_told_but_not_what_is_thought() {
+        let mut answer = Answer::before("STOP");
+        let thought = ["<|channel|>", "analysis", "<|message|>", "a ST", "OP b", "<|end|>"];
+        assert!(!answer.write(&thought));
+        assert!(!answer.write(&["<|start|>", "assistant"]));
+        assert!(!answer.write(&FINAL));
+        for (token, certain) in
+            [("Yes S", "Yes "), ("T", ""), ("O", ""), ("x S", "STOx "), ("TO", "")]
+        {
+            assert!(!answer.write(&[token]));
+            assert_eq!(answer.last().text, certain, "{token}");
+        }
+        assert!(answer.write(&["P more"]));
+        let expected =
+            [said(MessageKind::Analysis, "a STOP b"), said(MessageKind::Final, "Yes STOx ")];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), [""; 0]);
+    }
+
+    #[test]
+    fn what_may_become_a_stop_string_comes_with_the_end_of_its_message() {
+        let mut answer = Answer::before("STOP");
+        answer.write(&["<|channel|>", "commentary", "<|message|>", "I look. ST"]);
+        assert_eq!(answer.last().text, "I look. ");
+        answer.write(&["<|end|>"]);
+        assert_eq!(answer.last().text, "ST");
+        // A stop string does not span messages.
+        answer.write(&["<|start|>", "assistant"]);
+        answer.write(&FINAL);
+        assert!(!answer.write(&["OP. S"]));
+        answer.end("<|return|>");
+        let expected =
+            [said(MessageKind::Preamble, "I look. ST"), said(MessageKind::Final, "OP. S")];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), [""; 0]);
+    }
+
+    #[test]
+    fn a_call_names_its_tool_and_keeps_its_arguments_whole() {
+        let mut answer = Answer::before("STOP");
+        let call = [
+            "<|channel|>",
+            "commentary to=functions",
+            ".find ",
+            "<|constrain|>",
+            "json",
+            "<|message|>",
+            "{\"q\":",
+            "\"STOP\"}",
+        ];
+        assert!(!answer.write(&call));
+        answer.end("<|call|>");
+        assert_eq!(answer.messages(), [said(MessageKind::ToolCall, "{\"q\":\"STOP\"}")]);
+        let header = &answer.last().message.as_ref().unwrap().header;
+        assert_eq!(header.recipient.as_deref(), Some("functions.find"));
+        assert_eq!(header.constraint(), Some("json"));
+        assert_eq!(answer.malformed(), [""; 0]);
+    }
+
+    #[test]
+    fn an_answer_cut_within_a_character_ends_in_its_replacement() {
+        let mut answer = Answer::before("STOP");
+        answer.write(&FINAL);
+        answer.bytes(&[b"So ", b"\xF0\x9F"]);
+        let mut piece = answer.pieces.pop().unwrap();
+        assert_eq!(piece.text, "");
+        piece.append(answer.stream.finish());
+        answer.pieces.push(piece);
+        assert_eq!(answer.messages(), [said(MessageKind::Final, "So \u{FFFD}")]);
+    }
+
+    #[test]
+    fn malformed_text_stands_where_it_was_written() {
+        let mut answer = Answer::before("STOP");
+        answer.write(&FINAL);
+        assert!(!answer.write(&["a ST", "<|constrain|>", "b"]));
+        answer.end("<|endoftext|>");
+        assert_eq!(answer.messages(), [said(MessageKind::Final, "a ST<|constrain|>b")]);
+        assert_eq!(answer.malformed(), ["a marker stands where it means nothing"; 2]);
+
+        let mut answer = Answer::before("STOP");
+        assert!(!answer.write(&["Hi", " there"]));
+        let piece = answer.stream.finish();
+        answer.pieces.push(piece);
+        assert_eq!(answer.messages(), [said(MessageKind::Other, "Hi there")]);
+        assert_eq!(answer.malformed(), ["a message ends within its header"]);
+    }
 }
