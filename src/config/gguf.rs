@@ -2,10 +2,10 @@
 
 use super::{
     Architecture, ExpertsConfig, Keys, ModelConfig, RopeConfig, RopePairing, RopeScaling,
-    SlidingWindow, yarn_magnitude,
+    SlidingWindow, checked_layers, yarn_magnitude,
 };
 use crate::{
-    checkpoint::{Metadata, TensorTable, Value},
+    checkpoint::{Array, Metadata, TensorTable, Value},
     error::{Error, Result},
 };
 
@@ -26,6 +26,14 @@ impl ModelConfig {
         let architecture = match name {
             "llama" => Architecture::Llama,
             "gpt-oss" => Architecture::GptOss,
+            "gptoss" => {
+                return Err(Error::unsupported(
+                    "gpt-oss as Ollama stores it; a GGUF file made by llama.cpp's converter is needed",
+                )
+                .with("key", "general.architecture")
+                .with("found", name)
+                .with("expected", Architecture::GptOss.name()));
+            }
             other => {
                 return Err(Error::unsupported("no such model architecture here")
                     .with("key", "general.architecture")
@@ -47,7 +55,7 @@ impl ModelConfig {
                 swiglu_limit: SWIGLU_LIMIT,
             }),
         };
-        let n_layers = reader.count("block_count")?;
+        let n_layers = checked_layers(reader.count("block_count")?, reader.key("block_count"))?;
         let n_embd = reader.count("embedding_length")?;
         let n_heads = reader.count("attention.head_count")?;
         let n_kv_heads = match metadata.get(&reader.key("attention.head_count_kv")) {
@@ -83,6 +91,7 @@ impl ModelConfig {
         let n_vocab = *table.shape.first().unwrap_or(&0);
         let n_ffn = match architecture {
             Architecture::GptOss => match reader.optional("expert_feed_forward_length")? {
+                Some(0) => return Err(reader.zero("expert_feed_forward_length")),
                 Some(length) => length,
                 None => reader.count("feed_forward_length")?,
             },
@@ -128,6 +137,7 @@ impl ModelConfig {
             n_ffn: "feed_forward_length",
             n_heads: "attention.head_count",
             n_kv_heads: "attention.head_count_kv",
+            head_dim: "attention.key_length",
             n_rot: "rope.dimension_count",
             n_vocab: "vocab_size",
             context_length: "context_length",
@@ -214,7 +224,7 @@ impl Reader<'_> {
     fn sliding_layers(&self, n_layers: usize) -> Result<Vec<bool>> {
         let key = self.key("attention.sliding_window_pattern");
         let period = match self.metadata.get(&key) {
-            Some(Value::Array(crate::checkpoint::Array::Bool(layers))) => return Ok(layers.clone()),
+            Some(Value::Array(Array::Bool(layers))) => return Ok(layers.clone()),
             Some(_) => self.count("attention.sliding_window_pattern")?,
             None => SLIDING_PERIOD,
         };

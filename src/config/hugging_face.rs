@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Architecture, ExpertsConfig, Keys, ModelConfig, RopeConfig, RopePairing, RopeScaling,
-    SlidingWindow, yarn_magnitude,
+    SlidingWindow, checked_layers, yarn_magnitude,
 };
 use crate::error::{Error, Result};
 
@@ -39,7 +39,8 @@ impl ModelConfig {
                     .with("key", "quantization_config"));
             }
         }
-        let n_layers = config.count("num_hidden_layers")?;
+        let n_layers =
+            checked_layers(config.count("num_hidden_layers")?, "num_hidden_layers".to_owned())?;
         let n_used = match config.0.contains_key("num_experts_per_tok") {
             true => config.count("num_experts_per_tok")?,
             false => config.count("experts_per_token")?,
@@ -75,6 +76,7 @@ impl ModelConfig {
             n_ffn: "intermediate_size",
             n_heads: "num_attention_heads",
             n_kv_heads: "num_key_value_heads",
+            head_dim: "head_dim",
             n_rot: "head_dim",
             n_vocab: "vocab_size",
             context_length: "max_position_embeddings",

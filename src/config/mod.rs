@@ -1,6 +1,6 @@
 //! Metadata → a validated [`ModelConfig`].
 //!
-//! Input: the metadata of a GGUF file ([`gguf`]) or a `config.json` ([`hugging_face`]). Output: the
+//! Input: the metadata of a GGUF file (`gguf`) or a `config.json` (`hugging_face`). Output: the
 //! numbers of one model, checked once, so that nothing after this module looks at metadata again or
 //! doubts a division.
 
@@ -15,7 +15,13 @@ const MAX_CONTEXT: u32 = 1 << 24;
 /// Widest row of activations that is planned for. Larger values in a file are taken for damage.
 const MAX_WIDTH: u64 = 1 << 24;
 
-/// Most experts of a layer that are planned for, and most rows of all their matrices together.
+/// Most layers and widest head that are planned for: lists have an entry for each layer, tables of
+/// rotations one for each pair of a head.
+const MAX_LAYERS: usize = 1 << 12;
+const MAX_HEAD_DIM: usize = 1 << 12;
+
+/// Most experts of a layer that are planned for, and most rows of their matrices of one kind together:
+/// such products of two counts must fit addresses of 32 bits.
 const MAX_EXPERTS: usize = 1 << 12;
 const MAX_EXPERT_ROWS: u64 = 1 << 30;
 
@@ -195,6 +201,7 @@ struct Keys {
     n_ffn: &'static str,
     n_heads: &'static str,
     n_kv_heads: &'static str,
+    head_dim: &'static str,
     n_rot: &'static str,
     n_vocab: &'static str,
     context_length: &'static str,
@@ -205,6 +212,20 @@ struct Keys {
     n_experts: &'static str,
     n_used: &'static str,
     swiglu_limit: &'static str,
+}
+
+/// The number of layers `n_layers`, if lists may have so many entries.
+///
+/// # Errors
+/// `invalid_model` naming `key`.
+fn checked_layers(n_layers: usize, key: String) -> Result<usize> {
+    if n_layers > MAX_LAYERS {
+        return Err(Error::invalid("number of layers is absurd")
+            .with("key", key)
+            .with("found", n_layers)
+            .with("limit", MAX_LAYERS));
+    }
+    Ok(n_layers)
 }
 
 impl ModelConfig {
@@ -240,11 +261,19 @@ impl ModelConfig {
                 .with("found", self.rope.n_rot)
                 .with("limit", self.head_dim));
         }
+        if self.head_dim > MAX_HEAD_DIM {
+            return Err(invalid("a head is absurdly wide", keys.head_dim)
+                .with("found", self.head_dim)
+                .with("limit", MAX_HEAD_DIM));
+        }
         let n_heads = self.n_heads as u64 + 2 * self.n_kv_heads as u64;
+        let n_used = self.experts.map_or(1, |experts| experts.n_used as u64);
         for (name, width) in [
             (keys.n_heads, n_heads.saturating_mul(self.head_dim as u64)),
             (keys.n_embd, self.n_embd as u64),
             (keys.n_ffn, self.n_ffn as u64),
+            (keys.n_used, n_used.saturating_mul(self.n_ffn as u64)),
+            (keys.n_vocab, self.n_vocab as u64),
         ] {
             if width > MAX_WIDTH {
                 return Err(invalid("a row of activations is absurdly wide", name)
@@ -276,7 +305,8 @@ impl ModelConfig {
             }
         }
         if let Some(experts) = &self.experts {
-            let n_rows = (experts.n_experts as u64).saturating_mul(2 * self.n_ffn as u64);
+            let rows_of_expert = (2 * self.n_ffn as u64).max(self.n_embd as u64);
+            let n_rows = (experts.n_experts as u64).saturating_mul(rows_of_expert);
             if experts.n_experts == 0 || experts.n_experts > MAX_EXPERTS || n_rows > MAX_EXPERT_ROWS
             {
                 return Err(invalid("number of experts is not possible", keys.n_experts)

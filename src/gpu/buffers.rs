@@ -129,7 +129,7 @@ impl Buffers {
         let caches_end = context.allocated();
 
         let max_chunk = tuning.max_chunk as usize;
-        let rows = |width: usize, n_rows: usize| (width * n_rows * 4) as u64;
+        let rows = |width: usize, n_rows: usize| width as u64 * n_rows as u64 * 4;
         let activations = plan
             .buffers
             .iter()
@@ -166,7 +166,7 @@ impl Buffers {
             widths: plan.buffers.iter().map(|buffer| buffer.width).collect(),
             caches,
             normed: context.storage("normed", rows(widest, max_chunk)),
-            splits: context.storage("attention splits", (split_words * 4) as u64),
+            splits: context.storage("attention splits", split_words as u64 * 4),
             rotations,
             experts,
             state: context.storage("state", STATE_BYTES),

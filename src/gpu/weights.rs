@@ -150,10 +150,10 @@ fn add_pages(
             .with("needed", unit_bytes)
             .with("limit", limit));
     }
-    let most = (n_units as usize).saturating_mul(unit);
+    let most = usize::try_from(n_units).unwrap_or(usize::MAX).saturating_mul(unit);
     let outputs = segment.rows.start..segment.rows.start + segment.rows.len() / rows_an_output;
     for start in outputs.clone().step_by(most) {
-        let outputs = start..(start + most).min(outputs.end);
+        let outputs = start..start.saturating_add(most).min(outputs.end);
         let n_rows = outputs.len() * rows_an_output;
         let scales_offset =
             (n_rows as u64 * quants_row_bytes as u64).next_multiple_of(SECTION_ALIGNMENT);
