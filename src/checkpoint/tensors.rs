@@ -15,28 +15,29 @@ pub struct TensorTable {
 }
 
 impl TensorTable {
-    /// Joins the tensors of files.
+    /// Joins the tensors of files, each given with its name.
     ///
     /// # Errors
-    /// `invalid_model` naming a tensor that two files hold.
-    pub fn new(files: Vec<Vec<TensorInfo>>) -> Result<Self> {
+    /// `invalid_model` naming a tensor that two files hold, and the files.
+    pub fn new(files: Vec<(&str, Vec<TensorInfo>)>) -> Result<Self> {
         let mut by_name = HashMap::new();
-        for (file, tensors) in files.iter().enumerate() {
+        for (file, (file_name, tensors)) in files.iter().enumerate() {
             for (index, tensor) in tensors.iter().enumerate() {
                 match by_name.entry(tensor.name.clone()) {
                     Entry::Vacant(entry) => {
                         entry.insert((file, index));
                     }
                     Entry::Occupied(entry) => {
+                        let (first, _) = *entry.get();
                         return Err(Error::invalid("two files of the model hold the same tensor")
                             .with("tensor", tensor.name.as_str())
-                            .with("first", entry.get().0)
-                            .with("second", file));
+                            .with("first", files[first].0)
+                            .with("second", *file_name));
                     }
                 }
             }
         }
-        Ok(Self { files, by_name })
+        Ok(Self { files: files.into_iter().map(|(_, tensors)| tensors).collect(), by_name })
     }
 
     /// The tensor called `name`, and which file holds it.

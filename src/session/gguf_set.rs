@@ -46,12 +46,13 @@ pub fn metadata(heads: &Heads) -> Result<Metadata> {
 /// Those of [`Gguf::parse`] and [`TensorTable::new`].
 pub fn tensors(heads: &Heads) -> Result<TensorTable> {
     let files: Result<Vec<_>> =
-        heads.0.iter().map(|head| parsed(head).map(|gguf| gguf.tensors)).collect();
+        heads.0.iter().map(|head| Ok((&*head.name, parsed(head)?.tensors))).collect();
     let table = TensorTable::new(files?)?;
     if let Some(expected) = metadata(heads)?.optional_u64("split.tensors.count")?
         && table.iter().count() as u64 != expected
     {
         return Err(Error::invalid("the files of the set have not all of its tensors")
+            .with("file", &*heads.0[0].name)
             .with("key", "split.tensors.count")
             .with("expected", expected)
             .with("found", table.iter().count()));
@@ -72,7 +73,8 @@ fn parsed(head: &Head) -> Result<Gguf> {
 /// The number of files in the set, from the metadata of file `index` of `expected`.
 fn count(name: &str, metadata: &Metadata, index: usize, expected: Option<usize>) -> Result<usize> {
     let number = |key: &str| -> Result<Option<usize>> {
-        Ok(metadata.optional_u32(key)?.map(|number| number as usize))
+        let number = metadata.optional_u32(key).map_err(|error| error.with("file", name))?;
+        Ok(number.map(|number| number as usize))
     };
     let n_files = number("split.count")?.unwrap_or(1).max(1);
     let found = number("split.no")?.unwrap_or(0);
@@ -86,13 +88,21 @@ fn count(name: &str, metadata: &Metadata, index: usize, expected: Option<usize>)
             .with("expected", index)
             .with("found", found));
     }
-    if n_files > MAX_FILES || expected.is_some_and(|expected| expected != n_files) {
-        return Err(Error::invalid("the files do not agree on how many there are")
-            .with("file", name)
-            .with("found", n_files)
-            .with("expected", expected.unwrap_or(MAX_FILES)));
+    match expected {
+        None if n_files > MAX_FILES => {
+            Err(Error::unsupported("the model is spread over too many files")
+                .with("file", name)
+                .with("found", n_files)
+                .with("limit", MAX_FILES))
+        }
+        Some(expected) if expected != n_files => {
+            Err(Error::invalid("the files do not agree on how many there are")
+                .with("file", name)
+                .with("expected", expected)
+                .with("found", n_files))
+        }
+        _ => Ok(n_files),
     }
-    Ok(n_files)
 }
 
 /// The name of file `index` of the set whose first is called `first`.

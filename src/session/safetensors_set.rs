@@ -70,15 +70,16 @@ fn shards(heads: &[Head]) -> Result<Vec<String>> {
 /// Those of [`Safetensors::parse`] and [`TensorTable::new`]; `invalid_model` naming a tensor that is
 /// not in its file.
 pub fn tensors(heads: &Heads) -> Result<TensorTable> {
+    let names = shards(&heads.0)?;
     let mut files = Vec::new();
-    for name in shards(&heads.0)? {
-        let head = heads.get(&name).ok_or_else(|| missing(&name))?;
+    for name in &names {
+        let head = heads.get(name).ok_or_else(|| missing(name))?;
         let parsed = Safetensors::parse(&head.bytes, head.len);
         match parsed.map_err(|error| error.with("file", name.as_str()))? {
-            Parsed::Complete(file) => files.push(file.tensors),
+            Parsed::Complete(file) => files.push((name.as_str(), file.tensors)),
             Parsed::NeedMore { at_least } => {
                 return Err(Error::invalid("a header is cut short")
-                    .with("file", name)
+                    .with("file", name.as_str())
                     .with("needed", at_least)
                     .with("found", head.bytes.len()));
             }

@@ -45,7 +45,7 @@ fn reference_logits(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
             (tensor.name.as_str(), elements)
         })
         .collect();
-    let table = TensorTable::new(vec![gguf.tensors.clone()]).unwrap();
+    let table = TensorTable::new(vec![("tiny.gguf", gguf.tensors.clone())]).unwrap();
     let config = ModelConfig::from_gguf(&gguf.metadata, &table).unwrap();
     let divisors = tensors.get("rope_freqs.weight").map(Vec::as_slice);
     let frequencies = config.rope.frequencies(divisors);
@@ -187,7 +187,7 @@ fn rotary_scaling_follows_its_definitions() {
     let Parsed::Complete(gguf) = Gguf::parse(&bytes, bytes.len() as u64).unwrap() else {
         panic!("the whole file is given")
     };
-    let table = TensorTable::new(vec![gguf.tensors]).unwrap();
+    let table = TensorTable::new(vec![("tiny.gguf", gguf.tensors)]).unwrap();
     let rope = ModelConfig::from_gguf(&gguf.metadata, &table).unwrap().rope;
     assert!(matches!(rope.scaling, RopeScaling::Yarn { factor: 4.0, .. }));
     assert!((rope.magnitude() - (0.1 * 4_f32.ln() + 1.0)).abs() < 1e-6);
