@@ -103,8 +103,8 @@ pub fn rope(
     }
 }
 
-/// Attention of one token's rotated queries, [q_width], over `keys` and `values`, [n_keys, kv_width]:
-/// what the token sees. `sinks`, [n_heads], are scores without values.
+/// Attention of one token's rotated queries, `[q_width]`, over `keys` and `values`, [n_keys, kv_width]:
+/// what the token sees. `sinks`, `[n_heads]`, are scores without values.
 pub fn attention(
     q: &[f32],
     keys: &[f32],
@@ -165,7 +165,7 @@ pub struct ExpertMatrices<'a> {
 }
 
 /// Products of one token with the matrices of `chosen` experts: for [`ThenExperts::SwiGlu`] of `x`,
-/// [n_cols], into `out`, [chosen, n_rows / 2]; else of `x`, [chosen, n_cols], added to `out`, [n_rows].
+/// `[n_cols]`, into `out`, [chosen, n_rows / 2]; else of `x`, [chosen, n_cols], added to `out`, `[n_rows]`.
 pub fn experts(
     x: &[f32],
     weights: &ExpertMatrices<'_>,

@@ -75,7 +75,7 @@ impl CacheShape {
     /// Positions that are kept in a context of `context_length`: the last so many, in a ring.
     pub fn capacity(self, context_length: usize) -> usize {
         match self.window {
-            Some(window) => (window + RING_SLACK).min(context_length),
+            Some(window) => window.saturating_add(RING_SLACK).min(context_length),
             None => context_length,
         }
     }
@@ -112,7 +112,7 @@ pub enum Then {
 pub struct Linear {
     /// The matrix, [n_out, n_in].
     pub weight: WeightId,
-    /// Added to the product, [n_out].
+    /// Added to the product, `[n_out]`.
     pub bias: Option<WeightId>,
     /// Applied to the input first.
     pub norm: Option<Norm>,
@@ -203,7 +203,7 @@ pub enum Op {
         heads: Heads,
         /// Factor on the dot products, usually `1/√head_dim`.
         scale: f32,
-        /// For each query head the score of a key without a value, [n_heads]: it takes weight from
+        /// For each query head the score of a key without a value, `[n_heads]`: it takes weight from
         /// all others.
         sinks: Option<WeightId>,
     },

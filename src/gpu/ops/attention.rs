@@ -48,7 +48,7 @@ pub struct Operands<'a> {
     pub cache: &'a Cache,
     /// Factor on the dot products.
     pub scale: f32,
-    /// Score of a key without a value for each head, [n_heads].
+    /// Score of a key without a value for each head, `[n_heads]`.
     pub sinks: Option<&'a GpuWeight>,
     /// Results of splits, [n_heads, n_splits, head_dim + 2].
     pub splits: &'a GpuBuffer,
