@@ -1,7 +1,7 @@
 //! The operations on the CPU: one file an operation, twins of `gpu::ops` and of the shaders.
 //!
 //! [`CpuDevice`] holds a plan's weights, buffers and caches in memory and carries the plan out.
-//! [`reference`] states each operation in its plainest form; tests compare everything with it.
+//! [`mod@reference`] states each operation in its plainest form; tests compare everything with it.
 
 mod attention;
 mod embed;
