@@ -2,7 +2,10 @@
 
 use pesi::{engine::DeviceKind, weights::Precision};
 
-use super::model::{CONTEXT, Golden, NoHost, folder, session};
+use super::{
+    divergence::{distribution, divergence},
+    model::{CONTEXT, Golden, NoHost, folder, session},
+};
 
 /// Mean Kullback-Leibler divergence of next-token distributions, in nats.
 const MAX_DIVERGENCE: f64 = 0.01;
@@ -25,16 +28,4 @@ fn compact_weights_keep_the_distributions() {
         println!("{name}: mean divergence {mean:.2e} over {} positions", tokens.len());
         assert!(mean > 0.0 && mean <= MAX_DIVERGENCE, "{name}: {mean:.2e}");
     }
-}
-
-fn distribution(logits: &[f32]) -> Vec<f64> {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    let weights: Vec<f64> = logits.iter().map(|x| f64::from(x - largest).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.into_iter().map(|weight| weight / sum).collect()
-}
-
-/// `Σ p ln(p / q)`.
-fn divergence(p: &[f64], q: &[f64]) -> f64 {
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
 }

@@ -1,10 +1,20 @@
 //! Small gpt-oss models with random weights, as safetensors and as GGUF, against the float32 reference:
 //! logits, greedy tokens, hidden states, in every way that a prompt may be cut; both formats against
-//! each other; 8-bit against 16-bit weights; hostile files.
+//! each other; sets of several files; 8-bit against 16-bit weights; answers; hostile files.
 
+mod answers;
 mod compact;
 mod damage;
+mod damage_gguf;
+mod divergence;
+mod files;
 mod formats;
 mod golden;
 mod model;
+#[path = "../checkpoint/reread.rs"]
+mod reread;
 mod ring;
+mod split;
+#[path = "../checkpoint/writer.rs"]
+#[expect(dead_code, reason = "these tests change files that are there")]
+mod writer;

@@ -87,14 +87,23 @@ fn open(
     context_length: usize,
 ) -> (Box<dyn Engine>, Description) {
     pollster::block_on(async {
-        let Opened { description, sources, .. } = describe(path).await.unwrap();
-        let plan = description.plan(precision).unwrap();
-        let mut engine = create_engine(device, &plan, context_length)
-            .await
-            .expect("these tests need a GPU adapter; a software one will do");
-        load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
-        (engine, description)
+        put(describe(path).await.unwrap(), device, precision, context_length).await
     })
+}
+
+/// Puts an opened model on a device.
+pub async fn put(
+    Opened { description, sources, .. }: Opened,
+    device: &DeviceKind,
+    precision: Precision,
+    context_length: usize,
+) -> (Box<dyn Engine>, Description) {
+    let plan = description.plan(precision).unwrap();
+    let mut engine = create_engine(device, &plan, context_length)
+        .await
+        .expect("these tests need a GPU adapter; a software one will do");
+    load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+    (engine, description)
 }
 
 /// The tensors of a golden file.
