@@ -14,15 +14,15 @@ const MAX_NMSE: f64 = 1e-4;
 /// Gap between the two likeliest tokens below which rounding may swap them.
 const MIN_GAP: f32 = 0.05;
 
-const GOLDEN: &[u8] = include_bytes!("../golden/smollm2/golden_compact.safetensors");
+pub const GOLDEN: &[u8] = include_bytes!("../golden/smollm2/golden_compact.safetensors");
 
-struct Golden<'a> {
-    tensors: &'a SafeTensors<'a>,
-    prompt: &'static str,
+pub struct Golden<'a> {
+    pub tensors: &'a SafeTensors<'a>,
+    pub prompt: &'static str,
 }
 
 impl Golden<'_> {
-    fn words<T: bytemuck::AnyBitPattern>(&self, name: &str) -> Vec<T> {
+    pub fn words<T: bytemuck::AnyBitPattern>(&self, name: &str) -> Vec<T> {
         let tensor = self.tensors.tensor(&format!("{}.{name}", self.prompt)).unwrap();
         tensor.data().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()
     }

@@ -1,7 +1,7 @@
 //! The model on a device.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -38,10 +38,18 @@ pub fn devices() -> [DeviceKind; 2] {
     [DeviceKind::Cpu, DeviceKind::Gpu(AdapterHints::default())]
 }
 
+/// Where the set-up puts models.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models")
+}
+
+/// The model's file there.
+pub const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
 /// The model without its weights.
 pub async fn describe() -> (Opened, Plan) {
-    let folder = LocalFolder(Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models"));
-    let entry = Entry::Gguf("SmolLM2-135M-Instruct.Q4_1.gguf".to_owned());
+    let folder = LocalFolder(models());
+    let entry = Entry::Gguf(FILE.to_owned());
     let opened = Description::open(&folder, &entry).await.expect("`npm test` fetches the model");
     let plan = opened.description.plan(Precision::Compact).unwrap();
     (opened, plan)
@@ -51,11 +59,21 @@ pub async fn describe() -> (Opened, Plan) {
 pub fn open(device: &DeviceKind, context_length: usize) -> Session {
     pollster::block_on(async {
         let (opened, plan) = describe().await;
-        let mut engine = create_engine(device, &plan, context_length)
-            .await
-            .expect("these tests need a GPU adapter; a software one will do");
-        load(&opened.sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
-        engine.warm_up().await.unwrap();
-        Session::new(engine, opened.description, context_length)
+        put(opened, &plan, device, context_length).await
     })
+}
+
+/// Puts an opened model on a device.
+pub async fn put(
+    opened: Opened,
+    plan: &Plan,
+    device: &DeviceKind,
+    context_length: usize,
+) -> Session {
+    let mut engine = create_engine(device, plan, context_length)
+        .await
+        .expect("these tests need a GPU adapter; a software one will do");
+    load(&opened.sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+    engine.warm_up().await.unwrap();
+    Session::new(engine, opened.description, context_length)
 }
