@@ -1,6 +1,7 @@
 /**
  * What the repository's commands need beyond Node and Rust, each fetched only where it is missing:
- * npm packages, a C linker, the WebAssembly target, a Chromium, a Vulkan device, the default model.
+ * npm packages, a C linker, the WebAssembly target, a Chromium, a Vulkan device, the default model,
+ * the golden model that is stored packed.
  */
 import fs from "node:fs";
 import path from "node:path";
@@ -8,6 +9,7 @@ import path from "node:path";
 import { aptInstall } from "./apt.mjs";
 import { findChromium } from "./chromium.mjs";
 import { ensureModel } from "./default-model.mjs";
+import { ensureGolden } from "./golden.mjs";
 import { ToolError, query, root, run, runAsProgram, say, which } from "./process.mjs";
 
 const WASM_TARGET = "wasm32-unknown-unknown";
@@ -26,6 +28,7 @@ export async function setUpTests() {
   await ensureChromium();
   await ensureVulkan();
   await ensureModel();
+  await ensureGolden();
 }
 
 /** The npm packages of the lock file. */

@@ -8,15 +8,12 @@ import { after, before, describe, test } from "node:test";
 
 import { defaultModelPath } from "../../tools/local-page.mjs";
 import { root } from "../../tools/process.mjs";
+import { NMSE_LIMIT, decisive, generateGreedily, nmse } from "./golden.mjs";
 import { readSafetensors } from "./safetensors.mjs";
 import { openHarness } from "./support.mjs";
 
-/** Normalised mean squared error that logits may have, at each position. */
-const NMSE_LIMIT = 1e-4;
 /** How far the logarithm of the softmax's denominator may be off. */
 const LOG_SUM_EXP_LIMIT = 0.05;
-/** Two candidates closer than this may change places. */
-const DECISIVE_GAP = 0.05;
 
 const PROMPTS = ["english", "code", "italian"];
 
@@ -54,12 +51,10 @@ for (const device of ["cpu", "webgpu"]) {
 
       test(`${prompt}: greedy tokens`, async (t) => {
         const tokens = list(`${prompt}.ids`);
-        const gaps = list(`${prompt}.greedy_gap`);
-        const close = gaps.findIndex((gap) => gap < DECISIVE_GAP);
-        const decisive = close === -1 ? gaps.length : close;
-        const found = await page.evaluate(generateGreedily, { tokens, maxTokens: decisive });
-        t.diagnostic(`${decisive} tokens compared`);
-        assert.deepEqual(found, list(`${prompt}.greedy`).slice(0, decisive));
+        const maxTokens = decisive(list(`${prompt}.greedy_gap`));
+        const found = await page.evaluate(generateGreedily, { tokens, maxTokens });
+        t.diagnostic(`${maxTokens} tokens compared`);
+        assert.deepEqual(found, list(`${prompt}.greedy`).slice(0, maxTokens));
       });
     }
 
@@ -90,16 +85,6 @@ function goldenLogits(prompt) {
   return { tokens, columns, values, logSumExp: list(`${prompt}.logsumexp`) };
 }
 
-/** Normalised mean squared error: Σ (found − reference)² / Σ reference². */
-function nmse(found, reference) {
-  let [difference, norm] = [0, 0];
-  reference.forEach((value, at) => {
-    difference += (found[at] - value) ** 2;
-    norm += value ** 2;
-  });
-  return difference / norm;
-}
-
 // The functions below run in the page.
 
 async function loadModel({ model, device }) {
@@ -120,11 +105,4 @@ async function computeLogits({ tokens, columns }) {
       return largest + Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
     }),
   };
-}
-
-async function generateGreedily({ tokens, maxTokens }) {
-  const found = [];
-  const options = { tokens, maxTokens, temperature: 0, ignoreEos: true };
-  for await (const { token } of globalThis.model.generate(options)) found.push(token);
-  return found;
 }

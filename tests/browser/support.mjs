@@ -16,6 +16,7 @@ const SCREENSHOTS = path.join(root, "test-output");
  * @param {object} [options]
  * @param {object} [options.context] Playwright's options of the context.
  * @param {(path: string) => Promise<void>} [options.pace] holds downloads, see `startServer`.
+ * @param {string[]} [options.models] further folders of models, see `startServer`.
  * @returns {Promise<object>} `url`; `context`; `openBlank()`;
  *   `problems`: console errors (violations of the Content-Security-Policy among them) and uncaught
  *   exceptions, of pages and workers, as text;
@@ -23,9 +24,9 @@ const SCREENSHOTS = path.join(root, "test-output");
  *   `served`: what the server answered, see `startServer`;
  *   `screenshot(page, name)`; `close()`.
  */
-export async function openHarness({ context, pace } = {}) {
+export async function openHarness({ context, pace, models } = {}) {
   const [problems, requests, served] = [[], [], []];
-  const local = await openLocalPage({ offline: true, log: served, context, pace });
+  const local = await openLocalPage({ offline: true, log: served, context, pace, models });
   local.context.on("request", (request) => requests.push(request.url()));
   local.context.on("console", (message) => {
     if (message.type() === "error") problems.push(`console: ${message.text()}`);
