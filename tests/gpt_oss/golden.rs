@@ -12,7 +12,7 @@ use pesi::{
 use super::model::{CONTEXT, Golden, NoHost, devices, engine, folder, nmse, session};
 
 /// Normalised mean squared error that logits and hidden states may have.
-const MAX_NMSE: f64 = 1e-4;
+pub const MAX_NMSE: f64 = 1e-4;
 
 /// Gap between the two likeliest tokens below which rounding may swap them.
 const MIN_GAP: f32 = 0.05;
@@ -38,7 +38,8 @@ fn models() -> Vec<(PathBuf, Golden)> {
         .collect()
 }
 
-fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
+/// The logits after each of `tokens`.
+pub fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
     pollster::block_on(session.logits(tokens, &NoHost, &|| false)).unwrap()
 }
 
@@ -81,7 +82,8 @@ fn greedy_tokens_match_the_reference() {
     }
 }
 
-fn check_greedy(session: &mut Session, golden: &Golden, prompt: usize, what: &str) {
+/// Greedy tokens are the reference's as far as these are decided.
+pub fn check_greedy(session: &mut Session, golden: &Golden, prompt: usize, what: &str) {
     let expected = golden.ids(&format!("p{prompt}.greedy"));
     let gaps = golden.floats(&format!("p{prompt}.greedy_gap"));
     let n = gaps.iter().position(|&gap| gap < MIN_GAP).unwrap_or(expected.len());

@@ -1,6 +1,7 @@
 //! Small gpt-oss models with random weights, as safetensors and as GGUF, against the float32 reference:
 //! logits, greedy tokens, hidden states, in every way that a prompt may be cut; both formats against
-//! each other; sets of several files; 8-bit against 16-bit weights; answers; hostile files.
+//! each other; sets of several files; 8-bit against 16-bit weights; the whole vocabulary; answers;
+//! hostile files.
 
 mod answers;
 mod compact;
@@ -13,6 +14,7 @@ mod golden;
 mod model;
 #[path = "../checkpoint/reread.rs"]
 mod reread;
+mod real_vocabulary;
 mod ring;
 mod split;
 #[path = "../checkpoint/writer.rs"]
