@@ -9,6 +9,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { defaultModel, modelsFolder } from "../../tools/default-model.mjs";
+import { root } from "../../tools/process.mjs";
 import { openHarness } from "./support.mjs";
 
 const QUESTION = "What is the capital of France?";
@@ -146,6 +147,37 @@ describe("the page", () => {
     await page.evaluate(() => fetch("https://elsewhere.invalid/").catch(() => {}));
     await violation;
     assert.match(harness.problems.join("\n"), /Content Security Policy/);
+  });
+});
+
+describe("the page with a gpt-oss model", () => {
+  test("takes it by its address, lets it reason, and shows what it says", async () => {
+    const models = [path.join(root, "tests", "golden", "gpt-oss")];
+    const harness = await openHarness({ context: { ...DESKTOP, colorScheme: "light" }, models });
+    try {
+      const page = await harness.context.newPage();
+      await page.goto(harness.url + ADDRESS);
+      await page.locator("#choice-url").check();
+      await page.locator("#url").fill("/models/a1-basic/");
+      await page.locator("#load").click();
+      await page.waitForSelector("body[data-view=chat]");
+      assert.match(await page.locator("#device [data-field=model]").textContent(), /a1-basic/);
+
+      await page.locator("#open-settings").click();
+      assert.ok(await page.locator("#effort").isVisible());
+      await page.locator("#effort").selectOption("low");
+      await page.locator("#max-tokens").fill("64");
+      await page.keyboard.press("Escape");
+
+      await ask(page, QUESTION);
+      await waitForState(page, "done");
+      // Its weights are random: that it breaks the format is all that is certain of its answer.
+      assert.match(await page.locator(`${LAST_ANSWER} .remark`).textContent(), /\S/);
+      await harness.screenshot(page, "gpt-oss-desktop-light");
+      assert.deepEqual(harness.problems, []);
+    } finally {
+      await harness.close();
+    }
   });
 });
 

@@ -1,0 +1,148 @@
+/**
+ * A gpt-oss model from each place that a model of several files can come from, its answers, and what the package
+ * says of files that are not whole. On the CPU: what is read does not depend on the device.
+ */
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { root } from "../../tools/process.mjs";
+import { splitGguf } from "./gguf.mjs";
+import { openHarness } from "./support.mjs";
+
+const GOLDEN = path.join(root, "tests/golden/gpt-oss");
+const FOLDER = "/models/a1-basic/";
+const GGUF = "/models/gguf/a1-basic.bf16.gguf";
+const TOKENS = [1, 20, 300, 4, 50, 6, 7, 80];
+const MISSING_SHARD = "model-00001-of-00002.safetensors";
+
+describe("a gpt-oss model", () => {
+  let harness;
+  let page;
+  let folder;
+
+  before(async () => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), "pesi-sources-"));
+    writeSplit(folder);
+    writeIncomplete(folder);
+    harness = await openHarness({ models: [folder, GOLDEN] });
+    page = await harness.openBlank();
+    await page.evaluate(definePick);
+  });
+
+  after(async () => {
+    await harness?.close();
+    fs.rmSync(folder, { recursive: true });
+  });
+
+  const logitsOf = (source, options) => page.evaluate(computeLogits, { source, options, tokens: TOKENS });
+
+  test("from picked files is that of their folder", async () => {
+    const { logits } = await logitsOf(FOLDER);
+    const files = fs.readdirSync(path.join(GOLDEN, "a1-basic")).map((name) => FOLDER + name);
+    assert.deepEqual((await logitsOf(files)).logits, logits);
+  });
+
+  test("from two files of GGUF is that of one", async () => {
+    const { logits } = await logitsOf(GGUF);
+    assert.deepEqual((await logitsOf("/models/split-00001-of-00002.gguf")).logits, logits);
+  });
+
+  for (const source of [FOLDER, "/models/split-00001-of-00002.gguf"]) {
+    test(`from storage needs no network: ${source}`, async () => {
+      const cold = await logitsOf(source, { cache: true });
+      assert.equal(cold.fromStorage, false);
+      harness.served.length = 0;
+      const warm = await logitsOf(source, { cache: true });
+      assert.equal(warm.fromStorage, true);
+      assert.deepEqual(warm.logits, cold.logits);
+      assert.deepEqual(harness.served.filter(({ path }) => path.startsWith("/models/")), []);
+    });
+  }
+
+  test("answers in a stream, whatever it says", async (t) => {
+    const { chatFormat, chunks, completion } = await page.evaluate(chat, FOLDER);
+    assert.equal(chatFormat, "harmony");
+    const choices = chunks.flatMap(({ choices }) => choices);
+    assert.equal(choices[0].delta.role, "assistant");
+    assert.equal(choices.at(-1).finish_reason, "length");
+    assert.ok(choices.slice(0, -1).every(({ finish_reason }) => finish_reason === null));
+    const malformed = choices.flatMap(({ malformed }) => malformed ?? []);
+    assert.ok(malformed.length > 0, "an answer of random weights breaks the format");
+    t.diagnostic(malformed[0]);
+
+    const [choice] = completion.choices;
+    assert.equal(choice.malformed, malformed[0]);
+    assert.equal(choice.finish_reason, "length");
+    const texts = choices.map(({ delta }) => delta.content ?? "");
+    assert.equal(choice.message.content, texts.join(""));
+  });
+
+  test("of an incomplete folder is refused by the name of the file", async () => {
+    const errorOf = (source) => page.evaluate(loadError, source);
+    const missing = (file) => ({ name: "PesiError", kind: "invalid_model", details: { file } });
+    assert.deepEqual(await errorOf("/models/gguf/"), missing("config.json"));
+    assert.deepEqual(await errorOf("/models/incomplete/"), missing(MISSING_SHARD));
+    const picked = [`${FOLDER}config.json`, `${FOLDER}model-00000-of-00002.safetensors`];
+    assert.deepEqual(await errorOf(picked), missing("tokenizer.json"));
+  });
+
+  test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));
+});
+
+function writeSplit(folder) {
+  const whole = fs.readFileSync(path.join(GOLDEN, "gguf", "a1-basic.bf16.gguf"));
+  splitGguf(whole).forEach((part, index) => {
+    fs.writeFileSync(path.join(folder, `split-0000${index + 1}-of-00002.gguf`), part);
+  });
+}
+
+function writeIncomplete(folder) {
+  const target = path.join(folder, "incomplete");
+  fs.cpSync(path.join(GOLDEN, "a1-basic"), target, { recursive: true });
+  fs.rmSync(path.join(target, MISSING_SHARD));
+}
+
+// The functions below run in the page.
+
+/** Makes files, as a person picks them, of a list of addresses; one address stays one. */
+function definePick() {
+  const fileAt = async (url) => new File([await (await fetch(url)).blob()], url.replace(/.*\//, ""));
+  globalThis.pick = (source) => (Array.isArray(source) ? Promise.all(source.map(fileAt)) : source);
+}
+
+/** Loads the model, computes logits and disposes of it. */
+async function computeLogits({ source, options, tokens }) {
+  const { load } = await import("/pesi.js");
+  const settings = { device: "cpu", precision: "exact", contextLength: 128, cache: false };
+  const model = await load(await globalThis.pick(source), { ...settings, ...options });
+  const logits = Array.from(await model.logits({ tokens }));
+  await model.dispose();
+  return { logits, fromStorage: model.info.fromStorage };
+}
+
+async function chat(source) {
+  const { load } = await import("/pesi.js");
+  const model = await load(source, { device: "cpu", contextLength: 2048, cache: false });
+  const request = {
+    messages: [{ role: "user", content: "What is 2 + 2?" }],
+    reasoning_effort: "low",
+    temperature: 0,
+    max_completion_tokens: 48,
+  };
+  const chunks = [];
+  for await (const chunk of await model.chat.completions.create({ ...request, stream: true })) chunks.push(chunk);
+  const completion = await model.chat.completions.create(request);
+  await model.dispose();
+  return { chatFormat: model.info.chatFormat, chunks, completion };
+}
+
+async function loadError(source) {
+  const { load } = await import("/pesi.js");
+  return load(await globalThis.pick(source), { device: "cpu", cache: false }).then(
+    () => ({ kind: "none" }),
+    ({ name, kind, details }) => ({ name, kind, details }),
+  );
+}
