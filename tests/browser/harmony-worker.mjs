@@ -44,7 +44,7 @@ self.onmessage = async ({ data: { type, id, method, params } }) => {
     { text: "" },
     ...SAID.map((text) => ({ text, channel: "final", messageIndex: 1 })),
   ];
-  if (/break/.test(messages.at(-1).content)) tokens.push({ text: "", malformed: "It ends in a header." });
+  if (/break/.test(messages.at(-1).content)) tokens.push({ text: "", malformed: "a message ends within its header" });
   for (const token of tokens) {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     self.postMessage({ type: "event", id, event: [{ token: 1, ...token }] });

@@ -166,13 +166,14 @@ describe("the page with a gpt-oss model", () => {
       await page.locator("#open-settings").click();
       assert.ok(await page.locator("#effort").isVisible());
       await page.locator("#effort").selectOption("low");
+      await page.locator("#temperature").fill("0");
       await page.locator("#max-tokens").fill("64");
       await page.keyboard.press("Escape");
 
       await ask(page, QUESTION);
       await waitForState(page, "done");
       // Its weights are random: that it breaks the format is all that is certain of its answer.
-      assert.match(await page.locator(`${LAST_ANSWER} .remark`).textContent(), /\S/);
+      assert.match(await page.locator(`${LAST_ANSWER} .remark`).textContent(), /may lack something: .+\.$/);
       await harness.screenshot(page, "gpt-oss-desktop-light");
       assert.deepEqual(harness.problems, []);
     } finally {

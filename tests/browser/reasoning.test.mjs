@@ -73,7 +73,7 @@ describe("the panel of what a model thinks", () => {
   test("says under the answer where the model broke its format", async () => {
     await ask("Please break the format.");
     await reach("done");
-    assert.match(await page.locator(`${LAST} .remark`).textContent(), /It ends in a header\.$/);
+    assert.match(await page.locator(`${LAST} .remark`).textContent(), /: a message ends within its header\.$/);
   });
 
   test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));

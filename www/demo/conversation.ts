@@ -165,7 +165,7 @@ class AnswerView {
   /** Says under the answer what is malformed in it; the first time is enough. */
   remark(malformed: string): void {
     if (!this.#remark.hidden) return;
-    this.#remark.textContent = `The model broke the format of its answers, so this one may lack something. ${malformed}`;
+    this.#remark.textContent = `The model broke the format of its answers, so this one may lack something: ${malformed}.`;
     this.#remark.hidden = false;
   }
 

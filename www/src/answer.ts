@@ -20,7 +20,7 @@ export class AnswerReader {
   readonly texts = { content: "", reasoning: "" };
   /** Of the tokens so far, those of what it thought. */
   reasoningTokens = 0;
-  /** The first sentence on what is malformed. */
+  /** The first phrase on what is malformed. */
   malformed: string | undefined;
   /** Whether tokens say which message they belong to; otherwise all of them are said. */
   readonly isHarmony: boolean;

@@ -114,7 +114,7 @@ export interface ChatCompletionChoice {
   message: ChatCompletionMessage;
   logprobs: ChatCompletionLogprobs | null;
   finish_reason: "stop" | "length";
-  /** Beyond OpenAI's: where the model broke the format of its answers, a sentence on how. */
+  /** Beyond OpenAI's: where the model broke the format of its answers, a phrase on how. */
   malformed?: string;
 }
 
@@ -145,7 +145,7 @@ export interface ChatCompletionChunkChoice {
   delta: ChatCompletionChunkDelta;
   logprobs: ChatCompletionLogprobs | null;
   finish_reason: "stop" | "length" | null;
-  /** Beyond OpenAI's: where the model broke the format of its answers here, a sentence on how. */
+  /** Beyond OpenAI's: where the model broke the format of its answers here, a phrase on how. */
   malformed?: string;
 }
 

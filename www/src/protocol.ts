@@ -78,7 +78,7 @@ export interface EngineToken extends GeneratedToken {
   readonly contentType?: string;
   /** The message's number in the answer, from 0. */
   readonly messageIndex?: number;
-  /** A sentence on what is not harmony in what the model wrote; `text` still carries it. */
+  /** A phrase on what is not harmony in what the model wrote; `text` still carries it. */
   readonly malformed?: string;
 }
 
