@@ -12,9 +12,9 @@ mod files;
 mod formats;
 mod golden;
 mod model;
+mod real_vocabulary;
 #[path = "../checkpoint/reread.rs"]
 mod reread;
-mod real_vocabulary;
 mod ring;
 mod split;
 #[path = "../checkpoint/writer.rs"]
