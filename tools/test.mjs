@@ -4,6 +4,7 @@
  *     npm test [-- --only lint|native|build|js|size|browser]...
  */
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -108,6 +109,8 @@ async function check(command, args) {
 }
 
 async function runCargoTests() {
+  // Without one, Mesa's driver complains for every device.
+  process.env.XDG_RUNTIME_DIR ??= os.tmpdir();
   const { code, output } = await runShown("cargo", ["test", "--workspace", "--no-fail-fast"]);
   const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
   return judged(code, sumOf(results, 1), sumOf(results, 2));
