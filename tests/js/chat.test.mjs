@@ -348,7 +348,7 @@ test("logprobs are those of what is said", async () => {
   );
 });
 
-test("what is malformed is shown, with a sentence on it", async () => {
+test("what is malformed is shown, with a phrase on it", async () => {
   const malformed = "The answer ends within a header.";
   const tokens = [{ text: "Pa", channel: "final", messageIndex: 0 }, { text: "<|oops|>", malformed }, "ris"];
   const { choices } = await play(start(HARMONY), {}, tokens);
