@@ -197,18 +197,22 @@ impl Session {
     ) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
         self.cached.clear();
-        let n_embd = self.config().n_embd;
-        let mut states = vec![Vec::new(); self.config().n_layers + 1];
-        for (i, chunk) in tokens.chunks(self.engine.max_chunk()).enumerate() {
+        let (n_embd, n_states) = (self.config().n_embd, self.config().n_layers + 1);
+        let state_len = tokens.len() as u64 * n_embd as u64;
+        let mut states = room_for(n_states as u64 * state_len)?;
+        states.resize(n_states * tokens.len() * n_embd, 0.0);
+        let mut position = 0;
+        for chunk in tokens.chunks(self.engine.max_chunk()) {
             check_abort(aborted)?;
-            let position = i * self.engine.max_chunk();
             let computed = self.engine.hidden_states(chunk, position).await?;
-            for (state, rows) in states.iter_mut().zip(computed.chunks(chunk.len() * n_embd)) {
-                state.extend_from_slice(rows);
+            for (layer, rows) in computed.chunks(chunk.len() * n_embd).enumerate() {
+                let at = (layer * tokens.len() + position) * n_embd;
+                states[at..at + rows.len()].copy_from_slice(rows);
             }
+            position += chunk.len();
             host.yield_now().await;
         }
-        Ok(states.concat())
+        Ok(states)
     }
 
     /// Generates after `request.tokens`; `on_tokens` takes each batch of tokens as it comes.
