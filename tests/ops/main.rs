@@ -10,3 +10,4 @@ mod experts;
 mod linear;
 mod rope;
 mod sample;
+mod shaders;

@@ -1,0 +1,29 @@
+//! Every variant that a plan may use is valid WGSL to naga. The browser tests compile the same table.
+
+use std::collections::HashSet;
+
+use pesi::gpu::ops::variants;
+
+use super::device::devices;
+
+#[test]
+fn every_variant_is_valid() {
+    let mut seen = HashSet::new();
+    for device in devices() {
+        for variant in variants(&device.target()) {
+            if !seen.insert(variant.clone()) {
+                continue;
+            }
+            let context = &device.context;
+            let create = || {
+                let source = wgpu::ShaderSource::Wgsl(variant.source(false).into());
+                let descriptor = wgpu::ShaderModuleDescriptor { label: None, source };
+                Ok(context.device.create_shader_module(descriptor))
+            };
+            let outcome = pollster::block_on(context.guarded(create));
+            assert!(outcome.is_ok(), "{}: {}", variant.label(), outcome.unwrap_err());
+        }
+    }
+    // 32-bit and 16-bit forms, with and without subgroups, for both kinds of adapters.
+    assert!(seen.len() > 800, "{} variants", seen.len());
+}
