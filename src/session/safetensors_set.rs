@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::heads::{Head, Heads, Progress, missing, open_required, read_header, read_small};
 use crate::{
-    checkpoint::{Parsed, Safetensors, ShardIndex, TensorTable},
+    checkpoint::{Parsed, Safetensors, ShardIndex, TensorTable, index::INDEX_NAME},
     config::ModelConfig,
     error::{Error, Result},
     source::{Folder, Source},
@@ -15,7 +15,6 @@ use crate::{
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-const INDEX: &str = "model.safetensors.index.json";
 const GENERATION: &str = "generation_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
@@ -31,7 +30,7 @@ pub async fn open(folder: &dyn Folder) -> Result<(Heads, Vec<Rc<dyn Source>>)> {
     for name in [CONFIG, TOKENIZER] {
         heads.push(read_small(folder, name).await?.ok_or_else(|| missing(name))?);
     }
-    for name in [INDEX, GENERATION, TEMPLATE] {
+    for name in [INDEX_NAME, GENERATION, TEMPLATE] {
         heads.extend(read_small(folder, name).await?);
     }
     let mut sources = Vec::new();
@@ -55,8 +54,8 @@ fn head<'a>(heads: &'a [Head], name: &str) -> Option<&'a Head> {
 }
 
 fn index(heads: &[Head]) -> Result<Option<ShardIndex>> {
-    let index = head(heads, INDEX).map(|head| ShardIndex::parse(&head.bytes)).transpose();
-    index.map_err(|error| error.with("file", INDEX))
+    let index = head(heads, INDEX_NAME).map(|head| ShardIndex::parse(&head.bytes)).transpose();
+    index.map_err(|error| error.with("file", INDEX_NAME))
 }
 
 /// The names of the files with tensors.
