@@ -10,6 +10,8 @@ use crate::{Error, Result};
 pub struct TensorTable {
     /// The tensors of each file, in the order of their offsets.
     files: Vec<Vec<TensorInfo>>,
+    /// Their names.
+    file_names: Vec<String>,
     /// File and index in it.
     by_name: HashMap<String, (usize, usize)>,
 }
@@ -37,7 +39,14 @@ impl TensorTable {
                 }
             }
         }
-        Ok(Self { files: files.into_iter().map(|(_, tensors)| tensors).collect(), by_name })
+        let (file_names, files) =
+            files.into_iter().map(|(name, tensors)| (name.to_owned(), tensors)).unzip();
+        Ok(Self { files, file_names, by_name })
+    }
+
+    /// The names of the files.
+    pub fn file_names(&self) -> &[String] {
+        &self.file_names
     }
 
     /// The tensor called `name`, and which file holds it.

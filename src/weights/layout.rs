@@ -5,6 +5,8 @@
 //! a whole number of 16-byte words, a row of scales a whole number of 4-byte words, so that both can
 //! be read as vectors and uploaded row by row.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     checkpoint::DType,
     error::{Error, Result},
@@ -14,7 +16,8 @@ use crate::{
 pub const BLOCK: usize = 32;
 
 /// How precisely dense 16- and 32-bit matrices are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Dense matrices become 8-bit codes with a scale for each block.
     #[default]

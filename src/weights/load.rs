@@ -1,212 +1,185 @@
-//! Streams tensors from a source, or packed rows from storage, into sinks.
+//! Streams the weights of a model into a sink, piece by piece: from where pieces are kept if they are
+//! there and sound, else from the model's files, and then to where pieces are kept.
 //!
-//! Memory stays at one chunk of the file and its packed form, whatever the size of the model.
+//! A few pieces are fetched at once and taken in order. Memory stays at those, whatever the size of
+//! the model.
 
-use std::{ops::Range, rc::Rc};
+use std::{collections::VecDeque, rc::Rc};
 
-use super::{
-    Encoding, Image, Part, Place, Section, Segment, Sink, WeightId, WeightTable, pack::pack_row,
-};
+use futures_util::{StreamExt, stream};
+
+use super::{Pieces, Sink, WeightTable, pack::Packer};
 use crate::{
-    checkpoint::mxfp4::ggml_from_blocks,
     error::Result,
     source::{LocalFuture, Source},
 };
 
-/// Bytes of a file or of storage handled at a time.
-const CHUNK_BYTES: usize = 2 << 20;
+/// Pieces that are fetched at once.
+const IN_FLIGHT: usize = 4;
 
-/// Size of a shard of an image in browser storage, in bytes.
-pub const SHARD_BYTES: u64 = 64 << 20;
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The piece that has been taken in.
+    pub piece: usize,
+    /// Whether it had been kept.
+    pub was_kept: bool,
+}
 
-/// Told about bytes that have been taken in; an error stops the load.
-pub type LoadProgress<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+/// Told about each piece that has been taken in; an error stops the load.
+pub type LoadProgress<'a> = &'a mut dyn FnMut(Loaded) -> Result<()>;
 
-/// Streams every weight of `table` from `files`, each in its own order.
-///
-/// # Errors
-/// Those of the sources, of the sink, and of `progress`, which is told the bytes read so far.
-pub async fn load(
-    files: &[Rc<dyn Source>],
-    table: &WeightTable,
-    sink: &mut dyn Sink,
-    progress: LoadProgress<'_>,
-) -> Result<()> {
-    let mut parts: Vec<(WeightId, usize, &Part)> = Vec::new();
-    for (index, weight) in table.weights.iter().enumerate() {
-        for (segment_index, segment) in weight.segments.iter().enumerate() {
-            parts.extend(segment.parts.iter().map(|part| (WeightId(index), segment_index, part)));
-        }
+/// Where packed pieces are kept from one load to the next.
+pub trait Keeper {
+    /// Whether piece `index` is kept.
+    fn has(&self, index: usize) -> bool;
+
+    /// Fills `packed` with piece `index`; tells whether it was kept and is sound. What is not sound is
+    /// kept no longer.
+    ///
+    /// # Errors
+    /// `storage`.
+    fn take<'a>(&'a mut self, index: usize, packed: &'a mut [u8]) -> LocalFuture<'a, Result<bool>>;
+
+    /// Keeps piece `index`, which is `packed` and was `source` in its file.
+    ///
+    /// # Errors
+    /// `quota_exceeded` and `storage`; `invalid_model` when the file is found not to be the published
+    /// one.
+    fn keep(&mut self, index: usize, source: &[u8], packed: &[u8]) -> Result<()>;
+}
+
+/// Keeps nothing.
+pub struct NoKeeper;
+
+impl Keeper for NoKeeper {
+    fn has(&self, _: usize) -> bool {
+        false
     }
-    parts.sort_by_key(|(_, _, part)| (part.file, part.offset));
 
-    let mut packer = Packer::default();
-    let mut bytes = Vec::new();
-    let mut loaded = 0;
-    for (i, &(id, segment, part)) in parts.iter().enumerate() {
-        let weight = table.get(id);
-        let source = &files[part.file];
-        let row_bytes = part.row_bytes(weight.n_cols);
-        let target = Target { id, segment, n_cols: weight.n_cols };
-        for rows in part_chunks(part, row_bytes) {
-            bytes.resize(rows.len() * row_bytes, 0);
-            source.read(part.offset + rows.start as u64 * row_bytes as u64, &mut bytes).await?;
-            packer.pack(part, &weight.segments[segment], rows, &bytes, target, sink)?;
-            loaded += bytes.len() as u64;
-            progress(loaded)?;
-        }
-        if parts.get(i + 1).is_none_or(|(_, _, next)| next.file != part.file) {
-            source.rest();
-        }
+    fn take<'a>(&'a mut self, _: usize, _: &'a mut [u8]) -> LocalFuture<'a, Result<bool>> {
+        Box::pin(async { Ok(false) })
     }
-    Ok(())
-}
 
-/// Where packed rows go.
-#[derive(Clone, Copy)]
-struct Target {
-    id: WeightId,
-    segment: usize,
-    n_cols: usize,
-}
-
-/// Packs rows of tensors; keeps its memory from chunk to chunk.
-#[derive(Default)]
-struct Packer {
-    quants: Vec<u8>,
-    scales: Vec<u8>,
-    /// Scratch of [`pack_row`].
-    row: Vec<f32>,
-}
-
-impl Packer {
-    /// Packs rows `rows` of the tensor of `part`, which `bytes` holds, and writes them to `sink`.
-    fn pack(
-        &mut self,
-        part: &Part,
-        segment: &Segment,
-        rows: Range<usize>,
-        bytes: &[u8],
-        Target { id, segment: segment_index, n_cols }: Target,
-        sink: &mut dyn Sink,
-    ) -> Result<()> {
-        let row_bytes = part.row_bytes(n_cols);
-        let n_strands = part.place.n_strands;
-        let quants_bytes = segment.layout.quants_row_bytes(n_cols);
-        let scales_bytes = segment.layout.scales_row_bytes(n_cols);
-        for strand in 0..n_strands {
-            let sources = || bytes.chunks_exact(row_bytes).skip(strand).step_by(n_strands);
-            let n_rows = rows.len() / n_strands;
-            self.quants.resize(n_rows * quants_bytes, 0);
-            self.scales.clear();
-            self.scales.resize(n_rows * scales_bytes, 0);
-            match part.encoding {
-                Encoding::Blocks(dtype) => {
-                    for (i, source) in sources().enumerate() {
-                        let quants = &mut self.quants[i * quants_bytes..][..quants_bytes];
-                        let scales = &mut self.scales[i * scales_bytes..][..scales_bytes];
-                        pack_row(dtype, segment.layout, source, quants, scales, &mut self.row);
-                    }
-                }
-                Encoding::Mxfp4Codes => {
-                    let targets = self.quants.chunks_exact_mut(quants_bytes);
-                    for (target, source) in targets.zip(sources()) {
-                        let blocks = target.as_chunks_mut().0.iter_mut().zip(source.as_chunks().0);
-                        blocks.for_each(|(target, block)| *target = ggml_from_blocks(block));
-                    }
-                }
-                Encoding::Mxfp4Scales => {
-                    let targets = self.scales.chunks_exact_mut(scales_bytes);
-                    targets.zip(sources()).for_each(|(t, s)| t[..s.len()].copy_from_slice(s));
-                }
-            }
-            let first = part.place.of(rows.start + strand) - segment.rows.start;
-            let rows = first..first + n_rows;
-            if part.encoding != Encoding::Mxfp4Scales {
-                sink.write(id, segment_index, Section::Quants, rows.clone(), &self.quants)?;
-            }
-            if part.encoding != Encoding::Mxfp4Codes && scales_bytes > 0 {
-                sink.write(id, segment_index, Section::Scales, rows, &self.scales)?;
-            }
-        }
+    fn keep(&mut self, _: usize, _: &[u8], _: &[u8]) -> Result<()> {
         Ok(())
     }
 }
 
-/// Splits the rows of a tensor into chunks whose strands each stand together in the weight.
-fn part_chunks(part: &Part, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
-    let Place { group_rows, group_stride, n_strands, .. } = part.place;
-    let is_contiguous = n_strands == 1 && group_stride == group_rows;
-    let group_rows = if is_contiguous { part.n_rows } else { group_rows };
-    (0..part.n_rows).step_by(group_rows.max(1)).flat_map(move |start| {
-        chunks(group_rows / n_strands, row_bytes * n_strands)
-            .map(move |rows| start + rows.start * n_strands..start + rows.end * n_strands)
-    })
-}
-
-/// Streams every weight of `table` from its stored image.
+/// Streams every weight of `table` from `files`.
 ///
 /// # Errors
-/// Those of the shards, of the sink, and of `progress`, which is told the bytes read so far.
-pub async fn load_image(
-    shards: &dyn Shards,
+/// Those of the sources and of the sink.
+pub async fn load(
+    files: &[Rc<dyn Source>],
     table: &WeightTable,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let pieces = Pieces::new(table, &[]);
+    load_pieces(files, table, &pieces, &mut NoKeeper, sink, &mut |_| Ok(())).await
+}
+
+/// Streams every weight of `table`, which is cut into `pieces`, from `keeper` and from `files`.
+///
+/// # Errors
+/// Those of the keeper, the sources, the sink, and of `progress`.
+pub async fn load_pieces(
+    files: &[Rc<dyn Source>],
+    table: &WeightTable,
+    pieces: &Pieces,
+    keeper: &mut dyn Keeper,
     sink: &mut dyn Sink,
     progress: LoadProgress<'_>,
 ) -> Result<()> {
-    let image = Image::new(table);
-    let mut bytes = Vec::new();
-    let mut loaded = 0;
-    for (index, weight) in table.weights.iter().enumerate() {
-        let id = WeightId(index);
-        for (segment_index, segment) in weight.segments.iter().enumerate() {
-            let place = image.section(id, segment_index);
-            for section in [Section::Quants, Section::Scales] {
-                let row_bytes = place.row_bytes(section);
-                if row_bytes == 0 {
-                    continue;
-                }
-                for rows in chunks(segment.rows.len(), row_bytes) {
-                    bytes.resize(rows.len() * row_bytes, 0);
-                    shards.read(place.range(section, &rows).start, &mut bytes).await?;
-                    sink.write(id, segment_index, section, rows, &bytes)?;
-                    loaded += bytes.len() as u64;
-                    progress(loaded)?;
-                }
-            }
+    let mut fetcher = Fetcher::new(files, table, pieces, keeper);
+    let mut packed = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        packed.resize(piece.packed_bytes, 0);
+        let was_kept = keeper.has(index) && keeper.take(index, &mut packed).await?;
+        if !was_kept {
+            fetcher.fetch(index, keeper, &mut packed).await?;
+        }
+        pieces.deliver(index, table, &packed, sink)?;
+        progress(Loaded { piece: index, was_kept })?;
+    }
+    Ok(())
+}
+
+/// Fetches the pieces that `keeper` has not, for it alone.
+///
+/// # Errors
+/// As [`load_pieces`].
+pub async fn fetch_missing(
+    files: &[Rc<dyn Source>],
+    table: &WeightTable,
+    pieces: &Pieces,
+    keeper: &mut dyn Keeper,
+    progress: LoadProgress<'_>,
+) -> Result<()> {
+    let mut fetcher = Fetcher::new(files, table, pieces, keeper);
+    let mut packed = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        if !keeper.has(index) {
+            packed.resize(piece.packed_bytes, 0);
+            fetcher.fetch(index, keeper, &mut packed).await?;
+            progress(Loaded { piece: index, was_kept: false })?;
         }
     }
     Ok(())
 }
 
-/// Splits `n_rows` rows of `row_bytes` bytes into chunks of about [`CHUNK_BYTES`].
-fn chunks(n_rows: usize, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
-    let chunk_rows = (CHUNK_BYTES / row_bytes.max(1)).max(1);
-    (0..n_rows).step_by(chunk_rows).map(move |start| start..(start + chunk_rows).min(n_rows))
+/// Fetches pieces ahead of when they are needed.
+struct Fetcher<'a> {
+    files: &'a [Rc<dyn Source>],
+    table: &'a WeightTable,
+    pieces: &'a Pieces,
+    /// What was missing from the start and has not been asked for yet.
+    foreseen: VecDeque<usize>,
+    ahead: stream::LocalBoxStream<'a, Result<Vec<u8>>>,
+    packer: Packer,
 }
 
-/// A stored image that can be read.
-pub trait Shards {
-    /// Fills `buffer` with the image's bytes from `offset`.
-    ///
-    /// # Errors
-    /// `storage`.
-    fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>>;
-}
-
-/// Passes rows to two sinks: the device, and storage.
-pub struct Tee<'a>(pub &'a mut dyn Sink, pub &'a mut dyn Sink);
-
-impl Sink for Tee<'_> {
-    fn write(
-        &mut self,
-        id: WeightId,
-        segment: usize,
-        section: Section,
-        rows: Range<usize>,
-        bytes: &[u8],
-    ) -> Result<()> {
-        self.0.write(id, segment, section, rows.clone(), bytes)?;
-        self.1.write(id, segment, section, rows, bytes)
+impl<'a> Fetcher<'a> {
+    /// Will fetch what `keeper` has not at this moment.
+    fn new(
+        files: &'a [Rc<dyn Source>],
+        table: &'a WeightTable,
+        pieces: &'a Pieces,
+        keeper: &dyn Keeper,
+    ) -> Self {
+        let foreseen: VecDeque<_> = (0..pieces.len()).filter(|index| !keeper.has(*index)).collect();
+        let ahead = stream::iter(foreseen.clone())
+            .map(move |index| read(files, pieces, index))
+            .buffered(IN_FLIGHT)
+            .boxed_local();
+        Self { files, table, pieces, foreseen, ahead, packer: Packer::default() }
     }
+
+    /// Fetches piece `index`, packs it into `packed`, and gives it to `keeper`.
+    async fn fetch(
+        &mut self,
+        index: usize,
+        keeper: &mut dyn Keeper,
+        packed: &mut [u8],
+    ) -> Result<()> {
+        let is_foreseen = self.foreseen.pop_front_if(|next| *next == index).is_some();
+        let source = match is_foreseen.then(|| self.ahead.next()) {
+            Some(next) => next.await.expect("the stream has all that was foreseen"),
+            // A kept piece turned out not to be sound.
+            None => read(self.files, self.pieces, index).await,
+        }?;
+        self.pieces.pack(index, self.table, &mut self.packer, &source, packed);
+        keeper.keep(index, &source, packed)
+    }
+}
+
+async fn read(files: &[Rc<dyn Source>], pieces: &Pieces, index: usize) -> Result<Vec<u8>> {
+    let piece = pieces.get(index);
+    let mut bytes = vec![0; (piece.source.end - piece.source.start) as usize];
+    let source = &files[piece.file];
+    source.read(piece.source.start, &mut bytes).await?;
+    if pieces.files()[piece.file].pieces.end == index + 1 {
+        source.rest();
+    }
+    Ok(bytes)
 }

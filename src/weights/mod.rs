@@ -7,17 +7,17 @@
 //! memory, browser storage.
 
 mod builder;
-mod image;
 pub mod layout;
 mod load;
 pub mod pack;
+mod pieces;
 
 use std::ops::Range;
 
 pub use builder::WeightTableBuilder;
-pub use image::{Image, ImageSection};
 pub use layout::{BLOCK, Layout, Precision};
-pub use load::{LoadProgress, SHARD_BYTES, Shards, Tee, load, load_image};
+pub use load::{Keeper, LoadProgress, Loaded, NoKeeper, fetch_missing, load, load_pieces};
+pub use pieces::{FilePieces, Piece, Pieces};
 
 use crate::{checkpoint::DType, error::Result};
 

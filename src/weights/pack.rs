@@ -6,8 +6,77 @@
 
 use half::{bf16, f16};
 
-use super::layout::{BLOCK, Layout};
-use crate::checkpoint::{DType, dequantize::dequantize, dequantize::mxfp4_number};
+use super::{
+    Encoding, Part,
+    layout::{BLOCK, Layout},
+};
+use crate::checkpoint::{
+    DType,
+    dequantize::{dequantize, mxfp4_number},
+    mxfp4::ggml_from_blocks,
+};
+
+/// Packs rows of tensors; keeps its memory from one to the next.
+#[derive(Default)]
+pub struct Packer {
+    /// Scratch of [`pack_row`].
+    row: Vec<f32>,
+}
+
+impl Packer {
+    /// Packs rows of the tensor of `part`, which `bytes` holds, into `packed`: for each strand its
+    /// quants, then its scales, as far as the tensor gives them.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    pub fn pack(
+        &mut self,
+        part: &Part,
+        layout: Layout,
+        n_cols: usize,
+        bytes: &[u8],
+        packed: &mut [u8],
+    ) {
+        let row_bytes = part.row_bytes(n_cols);
+        let n_strands = part.place.n_strands;
+        let n_rows = bytes.len() / row_bytes / n_strands;
+        let quants_bytes = layout.quants_row_bytes(n_cols);
+        let scales_bytes = layout.scales_row_bytes(n_cols);
+        // Rows of scales end with padding.
+        packed.fill(0);
+        let mut rest = packed;
+        let mut take = |bytes: usize| {
+            let (taken, after) = std::mem::take(&mut rest).split_at_mut(bytes);
+            rest = after;
+            taken
+        };
+        for strand in 0..n_strands {
+            let sources = bytes.chunks_exact(row_bytes).skip(strand).step_by(n_strands);
+            match part.encoding {
+                Encoding::Blocks(dtype) => {
+                    let quants = take(n_rows * quants_bytes);
+                    let scales = take(n_rows * scales_bytes);
+                    for (i, source) in sources.enumerate() {
+                        let quants = &mut quants[i * quants_bytes..][..quants_bytes];
+                        let scales = &mut scales[i * scales_bytes..][..scales_bytes];
+                        pack_row(dtype, layout, source, quants, scales, &mut self.row);
+                    }
+                }
+                Encoding::Mxfp4Codes => {
+                    let targets = take(n_rows * quants_bytes).chunks_exact_mut(quants_bytes);
+                    for (target, source) in targets.zip(sources) {
+                        let blocks = target.as_chunks_mut().0.iter_mut().zip(source.as_chunks().0);
+                        blocks.for_each(|(target, block)| *target = ggml_from_blocks(block));
+                    }
+                }
+                Encoding::Mxfp4Scales => {
+                    let targets = take(n_rows * scales_bytes).chunks_exact_mut(scales_bytes);
+                    targets.zip(sources).for_each(|(t, s)| t[..s.len()].copy_from_slice(s));
+                }
+            }
+        }
+    }
+}
 
 /// Packs one row of `n_cols` elements.
 ///

@@ -102,7 +102,7 @@ pub async fn put(
     let mut engine = create_engine(device, &plan, context_length)
         .await
         .expect("these tests need a GPU adapter; a software one will do");
-    load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+    load(&sources, &plan.weights, engine.as_mut()).await.unwrap();
     (engine, description)
 }
 

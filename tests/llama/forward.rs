@@ -109,7 +109,7 @@ fn logits_on(device: &DeviceKind, bytes: &[u8], precision: Precision, tokens: &[
         let Opened { description, sources, .. } = Description::open(&folder, &entry).await.unwrap();
         let plan = description.plan(precision).unwrap();
         let mut engine = create_engine(device, &plan, 256).await.unwrap();
-        load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+        load(&sources, &plan.weights, engine.as_mut()).await.unwrap();
         let mut session = Session::new(engine, description, 256);
         session.logits(tokens, &NoHost, &|| false).await.unwrap()
     })

@@ -73,7 +73,7 @@ pub async fn put(
     let mut engine = create_engine(device, plan, context_length)
         .await
         .expect("these tests need a GPU adapter; a software one will do");
-    load(&opened.sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+    load(&opened.sources, &plan.weights, engine.as_mut()).await.unwrap();
     engine.warm_up().await.unwrap();
     Session::new(engine, opened.description, context_length)
 }

@@ -69,7 +69,7 @@ pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
         Device::Gpu => DeviceKind::Gpu(AdapterHints::default()),
     };
     let mut engine = create_engine(&kind, &plan, context_length).await?;
-    load(&sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await?;
+    load(&sources, &plan.weights, engine.as_mut()).await?;
     engine.warm_up().await?;
     let memory = engine.memory();
     let session = Session::new(engine, description, context_length);
