@@ -19,6 +19,7 @@ pub mod ops;
 pub mod sampler;
 pub mod session;
 pub mod source;
+pub mod store;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]
 mod wasm;

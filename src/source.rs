@@ -9,8 +9,8 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Something of known size that can be read by range.
 ///
-/// Readers ask for ranges in rising order where they can: a source over a network then serves them
-/// from one stream.
+/// Several reads may be under way at once. Readers ask for ranges in rising order where they can: a
+/// server that knows no ranges then serves them from one stream.
 pub trait Source {
     /// Size in bytes.
     fn len(&self) -> u64;
@@ -26,6 +26,11 @@ pub trait Source {
     /// `network` or `storage` when the bytes cannot be had; `invalid_model` when the source ends
     /// before the buffer is full.
     fn read<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> LocalFuture<'a, Result<()>>;
+
+    /// What the place calls this version of the bytes, where it does.
+    fn version(&self) -> Option<String> {
+        None
+    }
 
     /// Lets go of what is held between reads, such as a connection: the next read may be far off.
     fn rest(&self) {}
