@@ -1,30 +1,33 @@
-//! Loads a model: from storage if it is there, else from its source, and into storage on the way.
+//! Loads a model: what is stored of it from storage, the rest from its source and into storage.
+//!
+//! One tab writes a model's storage at a time; others wait, and are told how far it is. Readers load
+//! side by side.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::HashMap, rc::Rc};
 
-use js_sys::Function;
-use wasm_bindgen::JsValue;
-use web_sys::AbortSignal;
+use sha2::{Digest, Sha256};
 
 use super::{
     host::WorkerHost,
-    opfs::{Folder, Manifest, StoreSink, Stored},
-    options::{Info, LoadOptions, Memory, Progress, SourceOptions, to_plain_js},
+    http::OnBytes,
+    lock::{Channel, Lock},
+    opfs::{ModelFolder, Models},
+    options::{Info, LoadOptions, Memory, SourceOptions},
+    reporter::Reporter,
 };
 use crate::{
     chat::ChatFormat,
     engine::{DeviceKind, Engine, create_engine},
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     ops::Plan,
-    session::{Description, Host, Opened, Session, default_context_length},
-    weights::{Image, Tee, load as load_weights, load_image},
+    session::{Description, Heads, Opened, Session, default_context_length},
+    source::Source,
+    store::{
+        Access, Entry, Manifest, Nowhere, PACKING, Reason, StorageFolder, Store, StoredFile,
+        heads_hash,
+    },
+    weights::{Keeper, Loaded as LoadedPiece, Pieces, load_pieces},
 };
-
-/// Time over which the speed is taken, in milliseconds.
-const SPEED_WINDOW_MS: f64 = 3000.0;
-
-/// Time between two reports, in milliseconds.
-const REPORT_INTERVAL_MS: f64 = 50.0;
 
 /// A model ready to use.
 pub struct Loaded {
@@ -34,246 +37,313 @@ pub struct Loaded {
     pub info: Info,
 }
 
+/// A model on its device, of which nothing is compiled yet.
+struct OnDevice {
+    description: Description,
+    plan: Plan,
+    engine: Box<dyn Engine>,
+    context_length: usize,
+    from_storage: bool,
+}
+
+/// One load.
+struct Load<'a> {
+    source: &'a SourceOptions,
+    options: &'a LoadOptions,
+    host: &'a Rc<WorkerHost>,
+    reporter: Rc<Reporter>,
+}
+
 /// Loads the model at `source`.
 ///
 /// # Errors
-/// Those of the source, the device and the file; `aborted`. Failures of storage only mean that the model
-/// is not stored, which the result tells.
+/// Those of the source, the device and the file; `quota_exceeded` when storage is full, what has been
+/// stored then stays; `aborted`. Where the browser has no storage at all the model is not stored, which
+/// the result tells.
 pub async fn load(
     source: &SourceOptions,
     options: &LoadOptions,
     host: &Rc<WorkerHost>,
 ) -> Result<Loaded> {
-    let folder = match options.cache {
-        true => Some(Folder::of(&source.id, options.precision).await),
+    let reporter = Reporter::new(&options.on_progress, &options.signal, host);
+    let load = Load { source, options, host, reporter };
+    let models = match options.cache {
+        true => Some(Models::open().await),
         false => None,
     };
     let mut storage_error = None;
-    if let Some(Ok(folder)) = &folder {
-        match from_storage(folder, source, options, host).await {
-            Ok(Some(loaded)) => return Ok(loaded),
-            Ok(None) => {}
-            // Only what storage itself says is a reason to read the source again.
-            Err(error) if is_about_storage(&error) => storage_error = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    let folder = match folder {
-        Some(Ok(folder)) => Some(folder),
+    let on_device = match models {
+        Some(Ok(models)) => load.stored(&models.folder(&source.id, options.precision)).await?,
         Some(Err(error)) => {
-            storage_error = Some(error);
-            None
+            storage_error = Some(error.to_string());
+            load.download(&Nowhere, None).await?
         }
-        None => None,
+        None => load.download(&Nowhere, None).await?,
     };
-    from_source(folder.as_ref(), source, options, host, storage_error).await
+    let mut loaded = load.finish(on_device).await?;
+    loaded.info.storage_error = storage_error;
+    Ok(loaded)
 }
 
-fn is_about_storage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Storage | ErrorKind::InvalidModel)
-}
-
-async fn from_storage(
-    folder: &Folder,
-    source: &SourceOptions,
-    options: &LoadOptions,
-    host: &Rc<WorkerHost>,
-) -> Result<Option<Loaded>> {
-    let Some(Stored { manifest, heads, shards }) = folder.open(&source.id, host).await? else {
-        return Ok(None);
-    };
-    let description = Description::new(&heads, manifest.rope_divisors)?;
-    drop(heads);
-    let plan = description.plan(options.precision)?;
-    if Image::new(&plan.weights).len != manifest.image_bytes {
-        return Ok(None);
-    }
-    let (mut engine, context_length) = engine(&description, &plan, options).await?;
-    let total = plan.weights.packed_bytes();
-    let mut reporter = Reporter::new("load", &source.id, total, options, host);
-    load_image(&shards, &plan.weights, engine.as_mut(), &mut |bytes| reporter.report(bytes))
-        .await?;
-    drop(shards);
-    finish(description, &plan, engine, context_length, source, options, host).await.map(
-        |mut loaded| {
-            loaded.info.from_storage = true;
-            Some(loaded)
-        },
-    )
-}
-
-async fn from_source(
-    folder: Option<&Folder>,
-    source: &SourceOptions,
-    options: &LoadOptions,
-    host: &Rc<WorkerHost>,
-    mut storage_error: Option<Error>,
-) -> Result<Loaded> {
-    let (files, entry) = source.folder(&options.signal);
-    let Opened { description, heads, sources } = Description::open(files.as_ref(), &entry).await?;
-    let plan = description.plan(options.precision)?;
-    let (mut engine, context_length) = engine(&description, &plan, options).await?;
-
-    let mut store: Option<StoreSink> = None;
-    if let Some(folder) = folder {
-        let image = Image::new(&plan.weights);
-        let divisors = description.rope_divisors.clone();
-        let manifest = Manifest::new(&source.id, image.len, divisors);
-        match folder.create(manifest, &heads, image).await {
-            Ok(sink) => store = Some(sink),
-            Err(error) => storage_error = Some(error),
+impl Load<'_> {
+    /// Loads the model that `folder` is for.
+    async fn stored(&self, folder: &ModelFolder) -> Result<OnDevice> {
+        let mut is_damaged = false;
+        loop {
+            if !is_damaged {
+                let _lock = self.wait(folder, Access::Read).await?;
+                if let Some(entry) = Entry::read(folder).await?.filter(Entry::is_whole) {
+                    match self.resume(folder, entry, Access::Read).await {
+                        Err(error)
+                            if Reason::Damaged.is_of(&error) || Reason::Changed.is_of(&error) => {}
+                        result => return result,
+                    }
+                    is_damaged = true;
+                }
+            }
+            let _lock = self.wait(folder, Access::Write).await?;
+            let entry = Entry::read(folder).await?;
+            if !is_damaged && entry.as_ref().is_some_and(Entry::is_whole) {
+                // Another tab has finished it meanwhile.
+                continue;
+            }
+            self.reporter.share(Some(Channel::speaking(folder.name())));
+            let result = match self.download(folder, entry).await {
+                Err(error) if Reason::Changed.is_of(&error) => {
+                    folder.clear().await?;
+                    self.download(folder, None).await
+                }
+                result => result,
+            };
+            self.reporter.share(None);
+            return result;
         }
     }
-    drop(heads);
-    let total = plan.weights.source_bytes();
-    let mut reporter = Reporter::new("download", &source.id, total, options, host);
-    let mut report = |bytes| reporter.report(bytes);
-    match &mut store {
-        Some(store) => {
-            let mut sink = Tee(engine.as_mut(), store);
-            load_weights(&sources, &plan.weights, &mut sink, &mut report).await?;
-        }
-        None => load_weights(&sources, &plan.weights, engine.as_mut(), &mut report).await?,
+
+    /// Waits for the lock of a folder, and reports what the tab says that holds it.
+    async fn wait(&self, folder: &ModelFolder, access: Access) -> Result<Lock> {
+        let on_progress = self.options.on_progress.clone();
+        let _channel = Channel::listening(folder.name(), move |progress| {
+            // The page's own callback may throw: that is reported when it is called next.
+            let _ = on_progress.call1(&wasm_bindgen::JsValue::NULL, progress);
+        });
+        Lock::wait(folder.name(), access, &self.options.signal).await
     }
-    if let (Some(store), Some(folder)) = (store, folder) {
-        storage_error = store.finish().await.err();
-        if storage_error.is_some() {
-            // What cannot be removed now is emptied before the next use.
-            let _ = folder.remove().await;
-        }
+
+    /// Loads what `folder` has of the model, and the rest from its source.
+    async fn download(&self, folder: &dyn StorageFolder, entry: Option<Entry>) -> Result<OnDevice> {
+        let entry = match entry {
+            Some(entry) if entry.heads.is_some() => {
+                return self.resume(folder, entry, Access::Write).await;
+            }
+            entry => entry,
+        };
+        let Opened { description, heads, sources } =
+            self.source.open(&self.options.signal, self.on_bytes()).await?;
+        let plan = description.plan(self.options.precision)?;
+        let pieces = cut(&plan, &heads, &description);
+        let sums = match &self.source.sums {
+            Some(sums) => sums.fetch(&self.options.signal).await,
+            None => HashMap::new(),
+        };
+        check_small_files(&heads, &sums)?;
+        // Ahead of storage: a model that the device has no room for is not stored.
+        let (engine, context_length) = self.engine(&description, &plan).await?;
+        let manifest = Manifest {
+            packing: PACKING,
+            id: self.source.id.clone(),
+            precision: self.options.precision,
+            name: description.config.name.clone(),
+            architecture: description.config.architecture.name().to_owned(),
+            parameters: plan.weights.n_elements(),
+            origin: self.source.origin(),
+            files: stored_files(&description, &sources, &sums, &pieces),
+            n_pieces: pieces.len() as u32,
+            source_bytes: pieces.source_bytes(),
+            packed_bytes: pieces.packed_bytes(),
+            heads_bytes: heads.len() as u64,
+            heads_hash: heads_hash(&heads.to_bytes()),
+            rope_divisors: description.rope_divisors.clone(),
+            created_at: js_sys::Date::now(),
+        };
+        // Where only the heads were damaged, and are the same, pieces stay.
+        let same = entry.filter(|entry| entry.manifest.is_of(&heads));
+        let entry = match same {
+            Some(entry) => entry.with_heads(folder, heads).await?,
+            None => Entry::create(folder, manifest, heads).await?,
+        };
+        let on_device = OnDevice { description, plan, engine, context_length, from_storage: false };
+        self.fill(folder, entry, &pieces, sources, Access::Write, on_device).await
     }
-    finish(description, &plan, engine, context_length, source, options, host).await.map(
-        |mut loaded| {
-            loaded.info.storage_error = storage_error.map(|error| error.to_string());
-            loaded
-        },
-    )
+
+    /// Goes on with `entry`.
+    async fn resume(
+        &self,
+        folder: &dyn StorageFolder,
+        entry: Entry,
+        access: Access,
+    ) -> Result<OnDevice> {
+        let heads = entry.heads.as_ref().expect("callers have looked");
+        let description = Description::new(heads, entry.manifest.rope_divisors.clone())?;
+        let plan = description.plan(self.options.precision)?;
+        let pieces = cut(&plan, heads, &description);
+        let files = self.source.folder(&self.options.signal, self.on_bytes()).0;
+        let known = |file| files.known(file);
+        let sources = match access {
+            Access::Read => Vec::new(),
+            Access::Write => entry.manifest.files.iter().map(known).collect::<Result<_>>()?,
+        };
+        let (engine, context_length) = self.engine(&description, &plan).await?;
+        let from_storage = access == Access::Read;
+        let on_device = OnDevice { description, plan, engine, context_length, from_storage };
+        self.fill(folder, entry, &pieces, sources, access, on_device).await
+    }
+
+    /// Streams all pieces to the device.
+    async fn fill(
+        &self,
+        folder: &dyn StorageFolder,
+        entry: Entry,
+        pieces: &Pieces,
+        sources: Vec<Rc<dyn Source>>,
+        access: Access,
+        mut on_device: OnDevice,
+    ) -> Result<OnDevice> {
+        let names: Vec<_> = entry.manifest.files.iter().map(|file| file.name.clone()).collect();
+        let mut store = Store::open(folder, entry, pieces, access, self.host.clone()).await?;
+        let is_whole = (0..pieces.len()).all(|index| store.has(index));
+        let phase = if is_whole { "load" } else { "download" };
+        self.reporter.begin(phase, &self.source.id, pieces.source_bytes())?;
+        let mut progress = |LoadedPiece { piece, was_kept }| {
+            let piece = pieces.get(piece);
+            let bytes = piece.source.end - piece.source.start;
+            self.reporter.done(bytes, names.get(piece.file).map(String::as_str), was_kept)
+        };
+        let OnDevice { plan, engine, .. } = &mut on_device;
+        let sink = engine.as_mut();
+        let result =
+            load_pieces(&sources, &plan.weights, pieces, &mut store, sink, &mut progress).await;
+        self.reporter.pause();
+        result?;
+        if access == Access::Write {
+            store.flush()?;
+        }
+        Ok(on_device)
+    }
+
+    fn on_bytes(&self) -> OnBytes {
+        let reporter = self.reporter.clone();
+        Rc::new(move |bytes| reporter.arrived(bytes))
+    }
+
+    async fn engine(
+        &self,
+        description: &Description,
+        plan: &Plan,
+    ) -> Result<(Box<dyn Engine>, usize)> {
+        let context_length = context_length(description, self.options.context_length)?;
+        let engine = create_engine(&self.options.device, plan, context_length).await?;
+        Ok((engine, context_length))
+    }
+
+    async fn finish(&self, on_device: OnDevice) -> Result<Loaded> {
+        let OnDevice { description, plan, mut engine, context_length, from_storage } = on_device;
+        self.reporter.begin("compile", &self.source.id, 1)?;
+        engine.warm_up().await?;
+        self.reporter.done(1, None, false)?;
+        let memory = engine.memory();
+        let session = Session::new(engine, description, context_length);
+        let config = session.config();
+        let info = Info {
+            id: self.source.id.clone(),
+            architecture: config.architecture.name(),
+            name: config.name.clone(),
+            parameters: plan.weights.n_elements(),
+            context_length,
+            vocabulary_size: config.n_vocab,
+            device: match self.options.device {
+                DeviceKind::Cpu => "cpu",
+                DeviceKind::Gpu(_) => "webgpu",
+            },
+            memory: Memory {
+                weights_bytes: memory.weights,
+                cache_bytes: memory.caches,
+                scratch_bytes: memory.scratch,
+                total_bytes: memory.total(),
+                // Pages of 64 KiB; a module's memory never shrinks.
+                heap_bytes: core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10),
+            },
+            from_storage,
+            storage_error: None,
+            chat_template: session.chat().is_some(),
+            chat_format: session.chat().map_or("none", ChatFormat::name),
+            layers: config.n_layers,
+            hidden_size: config.n_embd,
+        };
+        Ok(Loaded { session, info })
+    }
 }
 
-async fn engine(
-    description: &Description,
-    plan: &Plan,
-    options: &LoadOptions,
-) -> Result<(Box<dyn Engine>, usize)> {
+/// The context length that was asked for, or the usual one.
+///
+/// # Errors
+/// `invalid_argument` when the model has no such context.
+pub fn context_length(description: &Description, wanted: Option<usize>) -> Result<usize> {
     let longest = description.config.context_length;
-    let context_length = options.context_length.unwrap_or(default_context_length(longest));
+    let context_length = wanted.unwrap_or(default_context_length(longest));
     if context_length == 0 || context_length > longest {
         return Err(Error::argument("context length is beyond the model's")
             .with("parameter", "contextLength")
             .with("found", context_length)
             .with("limit", longest));
     }
-    let engine = create_engine(&options.device, plan, context_length).await?;
-    Ok((engine, context_length))
+    Ok(context_length)
 }
 
-async fn finish(
-    description: Description,
-    plan: &Plan,
-    mut engine: Box<dyn Engine>,
-    context_length: usize,
-    source: &SourceOptions,
-    options: &LoadOptions,
-    host: &Rc<WorkerHost>,
-) -> Result<Loaded> {
-    let mut reporter = Reporter::new("compile", &source.id, 1, options, host);
-    reporter.report(0)?;
-    engine.warm_up().await?;
-    reporter.report(1)?;
-    let memory = engine.memory();
-    let session = Session::new(engine, description, context_length);
-    let config = session.config();
-    let info = Info {
-        id: source.id.clone(),
-        architecture: config.architecture.name(),
-        name: config.name.clone(),
-        parameters: plan.weights.n_elements(),
-        context_length,
-        vocabulary_size: config.n_vocab,
-        device: match options.device {
-            DeviceKind::Cpu => "cpu",
-            DeviceKind::Gpu(_) => "webgpu",
-        },
-        memory: Memory {
-            weights_bytes: memory.weights,
-            cache_bytes: memory.caches,
-            scratch_bytes: memory.scratch,
-            total_bytes: memory.total(),
-            // Pages of 64 KiB; a module's memory never shrinks.
-            heap_bytes: core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10),
-        },
-        from_storage: false,
-        storage_error: None,
-        chat_template: session.chat().is_some(),
-        chat_format: session.chat().map_or("none", ChatFormat::name),
-        layers: config.n_layers,
-        hidden_size: config.n_embd,
+/// The pieces of a model's weights.
+pub fn cut(plan: &Plan, heads: &Heads, description: &Description) -> Pieces {
+    let spans: Vec<_> = description
+        .tensors
+        .file_names()
+        .iter()
+        .map(|name| heads.get(name).map_or(0..0, |head| head.bytes.len() as u64..head.len))
+        .collect();
+    Pieces::new(&plan.weights, &spans)
+}
+
+/// The files with tensors, as far as they are known. A published sum counts where all of the file is
+/// fetched.
+fn stored_files(
+    description: &Description,
+    sources: &[Rc<dyn Source>],
+    sums: &HashMap<String, String>,
+    pieces: &Pieces,
+) -> Vec<StoredFile> {
+    let names = description.tensors.file_names().iter().enumerate();
+    let file = |(index, name): (usize, &String)| {
+        let is_covered = pieces.files().get(index).is_some_and(|file| file.is_covered);
+        StoredFile {
+            name: name.clone(),
+            len: sources[index].len(),
+            version: sources[index].version(),
+            sha256: sums.get(name).filter(|_| is_covered).cloned(),
+        }
     };
-    Ok(Loaded { session, info })
+    names.map(file).collect()
 }
 
-/// Tells the page how far a phase is.
-struct Reporter<'a> {
-    progress: Progress,
-    /// Times and bytes within the window.
-    samples: VecDeque<(f64, u64)>,
-    reported_at: f64,
-    on_progress: &'a Function,
-    signal: &'a AbortSignal,
-    host: &'a WorkerHost,
-}
-
-impl<'a> Reporter<'a> {
-    fn new(
-        phase: &'static str,
-        file: &str,
-        total_bytes: u64,
-        options: &'a LoadOptions,
-        host: &'a WorkerHost,
-    ) -> Self {
-        Self {
-            progress: Progress {
-                phase,
-                file: file.to_owned(),
-                loaded_bytes: 0,
-                total_bytes,
-                bytes_per_second: 0.0,
-                eta_seconds: 0.0,
-            },
-            samples: VecDeque::from([(host.now(), 0)]),
-            reported_at: f64::NEG_INFINITY,
-            on_progress: &options.on_progress,
-            signal: &options.signal,
-            host,
+/// Compares the files that have been read whole with what was published.
+fn check_small_files(heads: &Heads, sums: &HashMap<String, String>) -> Result<()> {
+    for head in heads.0.iter().filter(|head| head.bytes.len() as u64 == head.len) {
+        let Some(expected) = sums.get(&head.name) else { continue };
+        let found: String =
+            Sha256::digest(&head.bytes).iter().map(|b| format!("{b:02x}")).collect();
+        if !found.eq_ignore_ascii_case(expected) {
+            return Err(Error::invalid("the file is not the one that was published")
+                .with("file", head.name.as_str())
+                .with("expected", expected.as_str())
+                .with("found", found));
         }
     }
-
-    fn report(&mut self, loaded_bytes: u64) -> Result<()> {
-        if self.signal.aborted() {
-            return Err(Error::new(ErrorKind::Aborted, "cancelled by the caller"));
-        }
-        let now = self.host.now();
-        self.samples.push_back((now, loaded_bytes));
-        while self.samples.len() > 2 && now - self.samples[0].0 > SPEED_WINDOW_MS {
-            self.samples.pop_front();
-        }
-        let progress = &mut self.progress;
-        if now - self.reported_at < REPORT_INTERVAL_MS && loaded_bytes < progress.total_bytes {
-            return Ok(());
-        }
-        self.reported_at = now;
-        let (then, bytes) = self.samples[0];
-        let seconds = (now - then) / 1e3;
-        progress.loaded_bytes = loaded_bytes;
-        if seconds > 0.0 && loaded_bytes > bytes {
-            progress.bytes_per_second = (loaded_bytes - bytes) as f64 / seconds;
-            let left = progress.total_bytes.saturating_sub(loaded_bytes);
-            progress.eta_seconds = left as f64 / progress.bytes_per_second;
-        }
-        let event = to_plain_js(progress)?;
-        self.on_progress
-            .call1(&JsValue::NULL, &event)
-            .map(drop)
-            .map_err(|thrown| Error::argument(format!("the progress callback failed: {thrown:?}")))
-    }
+    Ok(())
 }

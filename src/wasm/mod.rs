@@ -9,8 +9,12 @@ mod folder;
 mod host;
 mod http;
 mod load;
+mod lock;
+mod models;
 mod opfs;
 mod options;
+mod reporter;
+mod sums;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,6 +28,7 @@ use web_sys::AbortSignal;
 use self::{
     error::to_js,
     host::WorkerHost,
+    models::VerifyOptions,
     options::{
         GenerateOptions, Info, LoadOptions, RenderOptions, SourceOptions, from_js, to_plain_js,
     },
@@ -182,6 +187,33 @@ impl Model {
             },
         )
     }
+}
+
+/// The models in browser storage, as an array of plain objects; interrupted downloads too where
+/// `options.incomplete` is true.
+#[wasm_bindgen(js_name = listModels)]
+pub fn list_models(options: JsValue) -> Promise {
+    promise(async move { to_plain_js(&models::list(&from_js(options)?).await?) })
+}
+
+/// Removes the model `options.id` from browser storage; tells how many bytes that were.
+#[wasm_bindgen(js_name = removeModel)]
+pub fn remove_model(options: JsValue) -> Promise {
+    promise(async move { to_plain_js(&models::remove(&from_js(options)?).await?) })
+}
+
+/// Checks what browser storage has of the model `options.id`, and mends it where `options.repair` is
+/// true.
+#[wasm_bindgen(js_name = verifyModel)]
+pub fn verify_model(options: JsValue) -> Promise {
+    promise(async move {
+        let signal = options::signal(&options)?;
+        let on_progress = options::on_progress(&options)?;
+        let which = from_js(options.clone())?;
+        let VerifyOptions { repair } = from_js(options)?;
+        let host = Rc::new(WorkerHost::new());
+        to_plain_js(&models::verify(&which, repair, &signal, &on_progress, &host).await?)
+    })
 }
 
 /// A session taken out for one call, put back at its end.

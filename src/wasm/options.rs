@@ -5,15 +5,19 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, File};
 
-use super::folder::{PickedFiles, UrlFolder};
+use super::{
+    folder::{KnownFolder, PickedFiles, UrlFolder},
+    http::OnBytes,
+    sums::Sums,
+};
 use crate::{
     chat::harmony::{CHANNELS, MessageKind},
     engine::DeviceKind,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
     sampler::SamplingParams,
-    session::{Entry, Request, TokenEvent},
-    source::Folder,
+    session::{Description, Entry, Opened, Request, TokenEvent},
+    store::Origin,
     weights::Precision,
 };
 
@@ -50,12 +54,22 @@ pub fn signal(object: &JsValue) -> Result<AbortSignal> {
     member(object, "signal")
 }
 
+/// The `onProgress` member of an object.
+///
+/// # Errors
+/// `invalid_argument` when there is none.
+pub fn on_progress(object: &JsValue) -> Result<Function> {
+    member(object, "onProgress")
+}
+
 /// Where a model comes from.
 pub struct SourceOptions {
     /// Its identity, which names it in storage.
     pub id: String,
     /// Where its bytes are.
     pub place: Place,
+    /// Where their SHA-256 is published, if it is.
+    pub sums: Option<Sums>,
 }
 
 /// Where bytes are.
@@ -88,17 +102,52 @@ impl SourceOptions {
             }
             other => return Err(Error::argument("no such kind of source").with("found", other)),
         };
-        Ok(Self { id: text("id")?, place })
+        let sums = Reflect::get(value, &"sums".into()).unwrap_or_default();
+        Ok(Self { id: text("id")?, place, sums: from_js(sums)? })
+    }
+
+    /// The model that came from `origin`.
+    ///
+    /// # Errors
+    /// `storage` when that is of no known kind.
+    pub fn at(id: &str, origin: Origin) -> Result<Self> {
+        let place = match origin.kind.as_str() {
+            "url" => Place::Url(origin.url),
+            "folder" => Place::Folder(origin.url),
+            _ => return Err(Error::new(ErrorKind::Storage, "no such kind of origin")),
+        };
+        Ok(Self { id: id.to_owned(), place, sums: None })
+    }
+
+    /// The address of the model, where it has one.
+    pub fn origin(&self) -> Option<Origin> {
+        let (kind, url) = match &self.place {
+            Place::Url(url) => ("url", url),
+            Place::Folder(url) => ("folder", url),
+            Place::Files(_) => return None,
+        };
+        Some(Origin { kind: kind.to_owned(), url: url.clone() })
+    }
+
+    /// Reads the heads of the model's files.
+    ///
+    /// # Errors
+    /// Those of [`Description::open`].
+    pub async fn open(&self, signal: &AbortSignal, on_bytes: OnBytes) -> Result<Opened> {
+        let (files, entry) = self.folder(signal, on_bytes);
+        Description::open(files.as_ref(), &entry).await
     }
 
     /// The folder with the model's files, and how they are found in it.
-    pub fn folder(&self, signal: &AbortSignal) -> (Box<dyn Folder>, Entry) {
+    pub fn folder(&self, signal: &AbortSignal, on_bytes: OnBytes) -> (Box<dyn KnownFolder>, Entry) {
         match &self.place {
             Place::Url(url) => {
-                let (folder, name) = UrlFolder::of_file(url, signal);
+                let (folder, name) = UrlFolder::of_file(url, signal, on_bytes);
                 (Box::new(folder), Entry::Gguf(name))
             }
-            Place::Folder(url) => (Box::new(UrlFolder::new(url, signal)), Entry::Safetensors),
+            Place::Folder(url) => {
+                (Box::new(UrlFolder::new(url, signal, on_bytes)), Entry::Safetensors)
+            }
             Place::Files(files) => {
                 let first = files.first().map(File::name).unwrap_or_default();
                 let is_gguf = first.to_lowercase().ends_with(".gguf");
@@ -175,7 +224,7 @@ impl LoadOptions {
             context_length,
             cache: plain.cache,
             signal: signal(value)?,
-            on_progress: member(value, "onProgress")?,
+            on_progress: on_progress(value)?,
         })
     }
 }
