@@ -34,7 +34,7 @@ pub async fn open(folder: &dyn Folder) -> Result<(Heads, Vec<Rc<dyn Source>>)> {
         heads.extend(read_small(folder, name).await?);
     }
     let mut sources = Vec::new();
-    for name in shards(&heads)? {
+    for name in shards(index(&heads)?.as_ref()) {
         let source = open_required(folder, &name).await?;
         heads.push(read_header(&name, source.as_ref(), progress).await?);
         sources.push(source);
@@ -59,23 +59,23 @@ fn index(heads: &[Head]) -> Result<Option<ShardIndex>> {
 }
 
 /// The names of the files with tensors.
-fn shards(heads: &[Head]) -> Result<Vec<String>> {
-    Ok(index(heads)?.map_or_else(|| vec![SINGLE.to_owned()], |index| index.shards().to_vec()))
+fn shards(index: Option<&ShardIndex>) -> Vec<String> {
+    index.map_or_else(|| vec![SINGLE.to_owned()], |index| index.shards().to_vec())
 }
 
-/// The tensors of the model; each must stand where the index says.
+/// The tensors of the model; each must stand where the index says, and no others.
 ///
 /// # Errors
-/// Those of [`Safetensors::parse`] and [`TensorTable::new`]; `invalid_model` naming a tensor that is
-/// not in its file.
+/// Those of [`Safetensors::parse`], [`ShardIndex::check_headers`] and [`TensorTable::new`].
 pub fn tensors(heads: &Heads) -> Result<TensorTable> {
-    let names = shards(&heads.0)?;
-    let mut files = Vec::new();
+    let index = index(&heads.0)?;
+    let names = shards(index.as_ref());
+    let mut headers = Vec::new();
     for name in &names {
         let head = heads.get(name).ok_or_else(|| missing(name))?;
         let parsed = Safetensors::parse(&head.bytes, head.len);
         match parsed.map_err(|error| error.with("file", name.as_str()))? {
-            Parsed::Complete(file) => files.push((name.as_str(), file.tensors)),
+            Parsed::Complete(file) => headers.push(file),
             Parsed::NeedMore { at_least } => {
                 return Err(Error::invalid("a header is cut short")
                     .with("file", name.as_str())
@@ -84,19 +84,11 @@ pub fn tensors(heads: &Heads) -> Result<TensorTable> {
             }
         }
     }
-    let table = TensorTable::new(files)?;
-    if let Some(index) = index(&heads.0)? {
-        for (tensor, shard) in index.tensors() {
-            if table.get(tensor).is_none_or(|(file, _)| file != shard) {
-                return Err(Error::invalid(
-                    "the file that the index names does not hold the tensor",
-                )
-                .with("tensor", tensor)
-                .with("file", index.shards()[shard].as_str()));
-            }
-        }
+    if let Some(index) = index {
+        index.check_headers(&headers)?;
     }
-    Ok(table)
+    let tensors = headers.into_iter().map(|header| header.tensors);
+    TensorTable::new(names.iter().map(String::as_str).zip(tensors).collect())
 }
 
 /// The configuration, the tokenizer and the chat template.

@@ -159,6 +159,12 @@ fn wrong_files_are_named() {
     files.0.insert(index.to_owned(), serde_json::to_vec(&absent).unwrap());
     refused(&files, InvalidModel, &["model.absent.weight", "model-00000-of-00002.safetensors"]);
 
+    let mut unnamed = parse(&sound.0[index]);
+    let file = unnamed["weight_map"].as_object_mut().unwrap().shift_remove("model.norm.weight");
+    let mut files = sound.clone();
+    files.0.insert(index.to_owned(), serde_json::to_vec(&unnamed).unwrap());
+    refused(&files, InvalidModel, &["model.norm.weight", file.unwrap().as_str().unwrap()]);
+
     let mut elsewhere = parse(&sound.0[index]);
     elsewhere["weight_map"]["model.norm.weight"] = json!("../secret.safetensors");
     files.0.insert(index.to_owned(), serde_json::to_vec(&elsewhere).unwrap());
