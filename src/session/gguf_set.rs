@@ -105,12 +105,16 @@ fn count(name: &str, metadata: &Metadata, index: usize, expected: Option<usize>)
     }
 }
 
-/// The name of file `index` of the set whose first is called `first`.
+/// The name of file `index` of the set whose first is called `first`: as that, but for the number.
 fn sibling(first: &str, index: usize, n_files: usize) -> Result<String> {
-    let end = format!("-00001-of-{n_files:05}.gguf");
-    match first.strip_suffix(&end) {
-        Some(stem) => Ok(format!("{stem}-{:05}-of-{n_files:05}.gguf", index + 1)),
-        None => Err(Error::invalid("the name of the file does not say that it is one of several")
+    const FIRST: &str = "-00001";
+    let end = format!("{FIRST}-of-{n_files:05}.gguf");
+    let parts = first.len().checked_sub(end.len()).and_then(|at| first.split_at_checked(at));
+    match parts {
+        Some((stem, found)) if found.eq_ignore_ascii_case(&end) => {
+            Ok(format!("{stem}-{:05}{}", index + 1, &found[FIRST.len()..]))
+        }
+        _ => Err(Error::invalid("the name of the file does not say that it is one of several")
             .with("file", first)
             .with("expected", end)),
     }

@@ -92,6 +92,25 @@ fn a_set_has_the_logits_of_the_single_file() {
 }
 
 #[test]
+fn names_of_a_set_keep_the_spelling_of_their_ending() {
+    for (first, second) in [
+        ("a1-00001-of-00002.GGUF", "a1-00002-of-00002.GGUF"),
+        ("A1-00001-OF-00002.Gguf", "A1-00002-OF-00002.Gguf"),
+        ("é-00001-of-00002.gguf", "é-00002-of-00002.gguf"),
+    ] {
+        let parts = parts(2).into_iter().map(|(file, data)| file.with_data(&data));
+        let files = Files([first, second].map(str::to_owned).into_iter().zip(parts).collect());
+        files.open(&Entry::Gguf(first.to_owned())).unwrap();
+    }
+    let (file, data) = &parts(2)[0];
+    for name in ["é.gguf", "1-00001-of-00002.ggufé", "a1-00001-of-00003.gguf"] {
+        let files = Files([(name.to_owned(), file.with_data(data))].into());
+        let expected = [name, "expected: -00001-of-00002.gguf"];
+        refused(&files, &Entry::Gguf(name.to_owned()), InvalidModel, &expected);
+    }
+}
+
+#[test]
 fn sets_that_do_not_fit_together_are_refused() {
     let set = |key: &'static str, number: u16| {
         move |parts: &mut [Part]| parts[1].0.set(key, U16, number.to_le_bytes())
