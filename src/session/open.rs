@@ -97,6 +97,11 @@ impl Description {
                 .with("found", config.n_vocab));
         }
         let chat = chat_format(config.architecture, &tokenizer, template.as_deref())?;
+        let tokenizer = match &chat {
+            // Some files name it among the ends of a turn; an answer goes on after its thoughts.
+            Some(ChatFormat::Harmony(harmony)) => tokenizer.without_stop_id(harmony.end_id()),
+            _ => tokenizer,
+        };
         Ok(Self { tensors, config, tokenizer, chat, rope_divisors })
     }
 

@@ -206,6 +206,13 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// Takes a token out of those that stop generation.
+    #[must_use]
+    pub fn without_stop_id(mut self, id: u32) -> Self {
+        self.stop_ids.retain(|stop_id| *stop_id != id);
+        self
+    }
+
     /// Sets the token that begins a text, and whether the model expects it.
     ///
     /// # Errors

@@ -133,6 +133,21 @@ fn what_newer_files_say_in_other_places_is_read_there() {
 }
 
 #[test]
+fn the_end_of_a_message_does_not_end_the_answer_whatever_the_files_say() {
+    let stop_ids = |files: &Files| -> (Vec<u32>, u32) {
+        let opened = pollster::block_on(Description::open(files, &Entry::Safetensors)).unwrap();
+        let tokenizer = opened.description.tokenizer;
+        (tokenizer.stop_ids().to_vec(), tokenizer.special_id("<|end|>").unwrap())
+    };
+    let sound = Files::sound();
+    let (expected, end) = stop_ids(&sound);
+    assert!(!expected.contains(&end));
+    let named: Vec<u32> = [end].into_iter().chain(expected.iter().copied()).collect();
+    let files = sound.with("config.json", "eos_token_id", Some(json!(named)));
+    assert_eq!(stop_ids(&files).0, expected);
+}
+
+#[test]
 fn wrong_files_are_named() {
     use ErrorKind::{InvalidModel, Unsupported};
     let sound = Files::sound();

@@ -1,10 +1,10 @@
 //! Hostile GGUF files of gpt-oss: a typed error that names the key or the tensor, never a panic.
 
-use std::{fs, sync::LazyLock};
+use std::{collections::BTreeSet, fs, sync::LazyLock};
 
 use pesi::{
     ErrorKind::{self, InvalidModel, Unsupported},
-    session::Entry,
+    session::{Description, Entry},
 };
 use proptest::{prelude::*, sample::Index};
 
@@ -106,6 +106,21 @@ fn wrong_values_are_named() {
     ] {
         let files = changed(|file| file.set(key, value::F32, number.to_le_bytes()));
         refused(&files, InvalidModel, &[key]);
+    }
+}
+
+#[test]
+fn the_end_of_a_message_does_not_end_the_answer_whatever_the_file_says() {
+    let tokenizer = |(files, entry): (Files, Entry)| {
+        pollster::block_on(Description::open(&files, &entry)).unwrap().description.tokenizer
+    };
+    let sound = tokenizer(changed(|_| {}));
+    let end = sound.special_id("<|end|>").unwrap();
+    for key in ["eos", "eot"] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        let named = tokenizer(changed(|file| file.set(&key, value::U32, end.to_le_bytes())));
+        let sorted = |ids: &[u32]| -> BTreeSet<u32> { ids.iter().copied().collect() };
+        assert_eq!(sorted(named.stop_ids()), sorted(sound.stop_ids()), "{key}");
     }
 }
 

@@ -88,6 +88,11 @@ impl Harmony {
         [self.return_, self.call]
     }
 
+    /// The token that ends a message after which the model goes on.
+    pub fn end_id(&self) -> u32 {
+        self.end
+    }
+
     fn marker(&self, token: u32) -> Option<Marker> {
         Some(match token {
             _ if token == self.start => Marker::Start,
