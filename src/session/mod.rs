@@ -172,16 +172,12 @@ impl Session {
         host: &dyn Host,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>> {
-        self.check_tokens(tokens)?;
-        self.cached.clear();
-        let mut logits = room_for(tokens.len() as u64 * self.config().n_vocab as u64)?;
-        for chunk in tokens.chunks(self.engine.max_evaluation()) {
-            check_abort(aborted)?;
-            self.extend(chunk).await?;
-            logits.extend_from_slice(&self.engine.logits().await?);
-            host.yield_now().await;
-        }
-        Ok(logits)
+        let (n_vocab, max_chunk) = (self.config().n_vocab, self.engine.max_evaluation());
+        self.evaluate(tokens, [1, n_vocab], max_chunk, host, aborted, async |session, chunk, _| {
+            session.extend(chunk).await?;
+            session.engine.logits().await
+        })
+        .await
     }
 
     /// The residual stream after the embedding and after each layer for each of `tokens`,
@@ -195,24 +191,41 @@ impl Session {
         host: &dyn Host,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>> {
+        let shape = [self.config().n_layers + 1, self.config().n_embd];
+        let max_chunk = self.engine.max_chunk();
+        self.evaluate(tokens, shape, max_chunk, host, aborted, async |session, chunk, position| {
+            session.engine.hidden_states(chunk, position).await
+        })
+        .await
+    }
+
+    /// What `compute` makes of chunks of at most `max_chunk` of `tokens`, the position of each given with
+    /// it, [n_states, n_tokens, width]: of a chunk, it makes [n_states, n_tokens of the chunk, width].
+    async fn evaluate(
+        &mut self,
+        tokens: &[u32],
+        [n_states, width]: [usize; 2],
+        max_chunk: usize,
+        host: &dyn Host,
+        aborted: &dyn Fn() -> bool,
+        mut compute: impl AsyncFnMut(&mut Self, &[u32], usize) -> Result<Vec<f32>>,
+    ) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
         self.cached.clear();
-        let (n_embd, n_states) = (self.config().n_embd, self.config().n_layers + 1);
-        let state_len = tokens.len() as u64 * n_embd as u64;
-        let mut states = room_for(n_states as u64 * state_len)?;
-        states.resize(n_states * tokens.len() * n_embd, 0.0);
+        let mut values = room_for(n_states as u64 * tokens.len() as u64 * width as u64)?;
+        values.resize(n_states * tokens.len() * width, 0.0);
         let mut position = 0;
-        for chunk in tokens.chunks(self.engine.max_chunk()) {
+        for chunk in tokens.chunks(max_chunk) {
             check_abort(aborted)?;
-            let computed = self.engine.hidden_states(chunk, position).await?;
-            for (layer, rows) in computed.chunks(chunk.len() * n_embd).enumerate() {
-                let at = (layer * tokens.len() + position) * n_embd;
-                states[at..at + rows.len()].copy_from_slice(rows);
+            let computed = compute(self, chunk, position).await?;
+            for (state, rows) in computed.chunks(chunk.len() * width).enumerate() {
+                let at = (state * tokens.len() + position) * width;
+                values[at..at + rows.len()].copy_from_slice(rows);
             }
             position += chunk.len();
             host.yield_now().await;
         }
-        Ok(states)
+        Ok(values)
     }
 
     /// Generates after `request.tokens`; `on_tokens` takes each batch of tokens as it comes.
