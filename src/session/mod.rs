@@ -302,14 +302,17 @@ impl Session {
                     summary.finish_reason = FinishReason::Stop;
                     text.end(sampled.token)
                 } else {
-                    let (mut piece, stopped) = text.push(sampled.token, bytes);
-                    if stopped {
-                        finished = true;
-                        summary.finish_reason = FinishReason::Stop;
-                    } else if summary.completion_tokens == max_tokens {
-                        finished = true;
-                        piece.append(text.finish());
+                    let (mut piece, mut stopped) = text.push(sampled.token, bytes);
+                    let is_last = summary.completion_tokens == max_tokens;
+                    if is_last && !stopped {
+                        let (rest, stopped_in_rest) = text.cut();
+                        piece.append(rest);
+                        stopped = stopped_in_rest;
                     }
+                    if stopped {
+                        summary.finish_reason = FinishReason::Stop;
+                    }
+                    finished = stopped || is_last;
                     piece
                 };
                 events.push(TokenEvent { token: sampled.token, piece, logprob: sampled.logprob });

@@ -77,7 +77,7 @@ impl TextStream {
     /// A token that ends the answer, and is no text itself; what is held back comes with it.
     pub fn end(&mut self, token: u32) -> Piece {
         let events = match &mut self.reader {
-            Reader::Plain(_) => return self.finish(),
+            Reader::Plain(_) => return self.cut().0,
             Reader::Messages { parser, .. } => {
                 let mut events = parser.push(token, &[]);
                 events.extend(parser.finish());
@@ -87,19 +87,19 @@ impl TextStream {
         self.take(events).0
     }
 
-    /// What is held back, at an end that no token marks.
-    pub fn finish(&mut self) -> Piece {
+    /// What is held back, at an end that no token marks; tells whether a stop string was met in it.
+    pub fn cut(&mut self) -> (Piece, bool) {
         let events = match &mut self.reader {
             Reader::Plain(decoder) => {
                 let mut matched = self.stop.push(&decoder.finish());
                 if !matched.stopped {
                     matched.text.push_str(&self.stop.finish());
                 }
-                return Piece { text: matched.text, ..Default::default() };
+                return (Piece { text: matched.text, ..Default::default() }, matched.stopped);
             }
-            Reader::Messages { parser, .. } => parser.finish(),
+            Reader::Messages { parser, .. } => parser.cut(),
         };
-        self.take(events).0
+        self.take(events)
     }
 
     fn take(&mut self, events: Vec<Event>) -> (Piece, bool) {
@@ -210,6 +210,13 @@ mod tests {
             self.pieces.push(piece);
         }
 
+        /// Ends the tokens with no token that says so; tells whether a stop string was met.
+        fn cut(&mut self) -> bool {
+            let (piece, stopped) = self.stream.cut();
+            self.pieces.push(piece);
+            stopped
+        }
+
         fn last(&self) -> &Piece {
             self.pieces.last().unwrap()
         }
@@ -310,7 +317,7 @@ mod tests {
         answer.bytes(&[b"So ", b"\xF0\x9F"]);
         let mut piece = answer.pieces.pop().unwrap();
         assert_eq!(piece.text, "");
-        piece.append(answer.stream.finish());
+        piece.append(answer.stream.cut().0);
         answer.pieces.push(piece);
         assert_eq!(answer.messages(), [said(MessageKind::Final, "So \u{FFFD}")]);
     }
@@ -326,9 +333,44 @@ mod tests {
 
         let mut answer = Answer::before("STOP");
         assert!(!answer.write(&["Hi", " there"]));
-        let piece = answer.stream.finish();
-        answer.pieces.push(piece);
+        assert!(!answer.cut());
         assert_eq!(answer.messages(), [said(MessageKind::Other, "Hi there")]);
+        assert_eq!(answer.malformed(), ["a message ends within its header"]);
+    }
+
+    #[test]
+    fn an_answer_cut_within_a_header_breaks_no_format_and_says_nothing_of_it() {
+        for header in [
+            &["<|channel|>"][..],
+            &["<|channel|>", "ana"],
+            &["<|channel|>", "commentary to=functions", ".find ", "<|constrain|>", "js"],
+            &[" to=functions", ".find"],
+            &[" to=functions.find ", "<|constrain|>", "json"],
+        ] {
+            let mut answer = Answer::before("STOP");
+            assert!(!answer.write(header));
+            assert!(!answer.cut());
+            assert_eq!(answer.messages(), [], "{header:?}");
+            assert_eq!(answer.malformed(), [""; 0], "{header:?}");
+        }
+        for header in [
+            &["<|start|>"][..],
+            &["<|start|>", "assist"],
+            &["<|start|>", "assistant to=functions", ".find"],
+            &["<|start|>", "assistant", "<|channel|>", "final"],
+        ] {
+            let mut answer = Answer::before("STOP");
+            answer.write(&["<|channel|>", "analysis", "<|message|>", "Hm.", "<|end|>"]);
+            assert!(!answer.write(header));
+            assert!(!answer.cut());
+            assert_eq!(answer.messages(), [said(MessageKind::Analysis, "Hm.")], "{header:?}");
+            assert_eq!(answer.malformed(), [""; 0], "{header:?}");
+        }
+        // A token that ends the answer there is the model's own mistake.
+        let mut answer = Answer::before("STOP");
+        answer.write(&["<|channel|>", "final Hi"]);
+        answer.end("<|return|>");
+        assert_eq!(answer.messages(), [said(MessageKind::Final, " Hi")]);
         assert_eq!(answer.malformed(), ["a message ends within its header"]);
     }
 }

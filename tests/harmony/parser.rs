@@ -306,6 +306,37 @@ fn only_a_prompt_that_nothing_follows_may_end_in_a_header() {
 }
 
 #[test]
+fn a_limit_drops_a_header_that_has_begun_and_nothing_else() {
+    let rest = |text: &str, role| {
+        let mut parser = StreamParser::new(&HARMONY, role);
+        for (id, bytes) in tokens(text) {
+            let _ = parser.push(id, &bytes);
+        }
+        let rest = parser.cut();
+        assert_eq!(parser.finish(), [], "{text}");
+        rest
+    };
+    for text in [
+        "",
+        "<|channel|>",
+        "<|channel|>analysis",
+        "<|channel|>commentary to=functions.f <|constrain|>js",
+        " to=functions.f",
+        "to=functions.f <|constrain|>json",
+        "<|channel|>final<|message|>a<|end|>",
+        "<|channel|>final<|message|>a<|end|><|start|>",
+        "<|channel|>final<|message|>a<|end|><|start|>assistant",
+    ] {
+        assert_eq!(rest(text, Some(Role::Assistant)), [], "{text}");
+    }
+    assert_eq!(rest("<|start|>assistant to=functions.f", None), []);
+    let expected = [malformed(Problem::HeaderTruncated, ""), message(0, "", "Hi", End::Cut)];
+    assert_eq!(rest("Hi", Some(Role::Assistant)), expected.concat());
+    let ended = Event::Ended { index: 0, end: End::Cut };
+    assert_eq!(rest("<|channel|>final<|message|>a", Some(Role::Assistant)), [ended]);
+}
+
+#[test]
 fn words_without_a_meaning_are_reported() {
     let problems = |text: &str| -> Vec<(Problem, String)> {
         let events = written(text).into_iter();

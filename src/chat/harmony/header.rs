@@ -10,6 +10,9 @@ use super::{
     parser::Problem,
 };
 
+/// What marks the recipient among the words of a header.
+const RECIPIENT: &str = "to=";
+
 /// What the header of a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -118,6 +121,12 @@ impl HeaderParser {
     pub fn is_at_start(&self) -> bool {
         let is_bare = self.channel.is_none() && self.constraint.is_none();
         self.role.is_some() && is_bare && self.plain.is_empty()
+    }
+
+    /// Whether what has come is a header for certain, and not the text of an answer without one.
+    pub fn has_begun(&self) -> bool {
+        let has_marker = self.role.is_none() || self.channel.is_some() || self.constraint.is_some();
+        has_marker || self.plain.trim_ascii_start().starts_with(RECIPIENT.as_bytes())
     }
 
     /// Reads text. What exceeds the longest header is handed back.
@@ -232,9 +241,9 @@ impl HeaderParser {
 impl Header {
     /// Takes the recipient, and the type unless that is known, out of `words`.
     fn address(&mut self, words: &mut Vec<&str>) {
-        let marked = words.iter().position(|word| word.starts_with("to="));
+        let marked = words.iter().position(|word| word.starts_with(RECIPIENT));
         if let Some(index) = marked {
-            self.recipient = words.remove(index).strip_prefix("to=").map(str::to_owned);
+            self.recipient = words.remove(index).strip_prefix(RECIPIENT).map(str::to_owned);
         }
         // Without a mark, the recipient is the only word, or the one before the type.
         let n_expected = usize::from(self.recipient.is_none());

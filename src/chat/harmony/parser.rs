@@ -2,10 +2,10 @@
 //!
 //! Reads tokens and gives events: a message starts, text follows, the message ends. Text is passed
 //! on as soon as its characters are whole. A model may write anything: whatever is not harmony is
-//! reported and read as what it most likely means. No text gets lost: it is in the text of a
-//! message, in a header, or in the event that reports it. The events depend on the markers and on
-//! the text between them, not on the tokens it comes in. Of a message, nothing is kept but its
-//! header, which is bounded.
+//! reported and read as what it most likely means. No text gets lost, except in a header that a
+//! limit cuts: it is in the text of a message, in a header, or in the event that reports it. The
+//! events depend on the markers and on the text between them, not on the tokens it comes in. Of a
+//! message, nothing is kept but its header, which is bounded.
 
 use super::{
     Harmony, Marker,
@@ -173,6 +173,16 @@ impl StreamParser {
             State::Content { decoder, .. } => self.end(decoder, End::Cut),
         }
         std::mem::take(&mut self.events)
+    }
+
+    /// Ends the tokens where a limit does and not the model: as [`finish`](Self::finish), except that
+    /// a header which has begun is dropped, since nothing is wrong with it.
+    #[must_use]
+    pub fn cut(&mut self) -> Vec<Event> {
+        if matches!(&self.state, State::Header(header) if header.has_begun()) {
+            self.state = State::Outside;
+        }
+        self.finish()
     }
 
     fn text(&mut self, bytes: &[u8]) {
