@@ -2,7 +2,7 @@
 
 use super::stop::StopMatcher;
 use crate::{
-    chat::harmony::{Event, Header, MessageKind, StreamParser},
+    chat::harmony::{Event, Header, MessageKind, Problem, StreamParser},
     error::Result,
     tokenizer::StreamDecoder,
 };
@@ -122,6 +122,10 @@ impl TextStream {
                 Event::Text { text, .. } => text,
                 Event::Malformed { problem, text } => {
                     piece.malformed.get_or_insert(problem.as_str());
+                    // What else comes with text is wrong in a header, whose words nobody is told.
+                    if problem != Problem::StrayMarker {
+                        continue;
+                    }
                     text
                 }
             };
@@ -372,5 +376,52 @@ mod tests {
         answer.end("<|return|>");
         assert_eq!(answer.messages(), [said(MessageKind::Final, " Hi")]);
         assert_eq!(answer.malformed(), ["a message ends within its header"]);
+    }
+
+    #[test]
+    fn words_of_a_header_are_no_text_of_its_message() {
+        let unknown_channel = "the channel of a message is not known";
+        let unknown_words = "a header has words that mean nothing";
+        let repeated = "a header has a second channel or constraint";
+        let truncated = "a message ends within its header";
+        for (header, kind, problem) in [
+            (&["<|channel|>", "musing"][..], MessageKind::Other, unknown_channel),
+            (&["<|channel|>", "final oh well then"], MessageKind::ToolCall, unknown_words),
+            (&["<|channel|>", "analysis", "<|channel|>", "final"], MessageKind::Final, repeated),
+            (
+                &["<|channel|>", "fin", "<|start|>", "assistant", "<|channel|>", "final"],
+                MessageKind::Final,
+                truncated,
+            ),
+        ] {
+            let mut answer = Answer::before("STOP");
+            answer.write(header);
+            answer.write(&["<|message|>", "Hello"]);
+            answer.end("<|return|>");
+            assert_eq!(answer.messages(), [said(kind, "Hello")], "{header:?}");
+            assert_eq!(answer.malformed(), [problem], "{header:?}");
+        }
+        let mut answer = Answer::before("STOP");
+        answer.write(&["<|channel|>", "final", "<|message|>", "a", "<|end|>", "<|start|>"]);
+        answer.write(&["nobody", "<|channel|>", "final", "<|message|>", "b", "<|end|>"]);
+        let expected = [said(MessageKind::Final, "a"), said(MessageKind::Other, "b")];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), ["the author of a message is not known"]);
+
+        // Text before a message is one of its own.
+        let mut answer = Answer::before("STOP");
+        answer.write(&[
+            "Hi.",
+            "<|start|>",
+            "assistant",
+            "<|channel|>",
+            "final",
+            "<|message|>",
+            "Ho",
+        ]);
+        answer.end("<|return|>");
+        let expected = [said(MessageKind::Other, "Hi."), said(MessageKind::Final, "Ho")];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), [truncated]);
     }
 }

@@ -236,6 +236,10 @@ fn what_is_not_harmony_is_reported_and_read_as_what_it_means() {
                 ended(1, "final", "Hi"),
             ],
         ),
+        (
+            "Hi there<|start|>assistant<|channel|>final<|message|>Hi<|end|>",
+            vec![malformed(HeaderTruncated, ""), cut(0, "", "Hi there"), ended(1, "final", "Hi")],
+        ),
         // Something between messages.
         (
             "<|channel|>final<|message|>a<|end|>b<|end|>",
@@ -269,6 +273,10 @@ fn what_is_not_harmony_is_reported_and_read_as_what_it_means() {
         (
             "<|channel|>fin<|start|>assistant<|channel|>final<|message|>a<|end|>",
             vec![malformed(HeaderTruncated, "fin"), ended(0, "final", "a")],
+        ),
+        (
+            " to=functions.f<|start|>assistant<|channel|>final<|message|>a<|end|>",
+            vec![malformed(HeaderTruncated, " to=functions.f"), ended(0, "final", "a")],
         ),
         (
             "<|end|><|start|><|channel|>final<|message|>a<|end|>",

@@ -234,7 +234,11 @@ impl StreamParser {
             }
             (State::Header(header), Marker::End(end)) => return self.truncate(header, end),
             (State::Header(header), Marker::Start) => {
-                self.report(Problem::HeaderTruncated, &header.into_text());
+                if header.has_begun() {
+                    self.report(Problem::HeaderTruncated, &header.into_text());
+                } else {
+                    self.truncate(header, End::Cut);
+                }
                 State::Header(HeaderParser::new(None))
             }
             (State::Content { decoder, .. }, Marker::End(end)) => return self.end(decoder, end),
