@@ -2,7 +2,7 @@
 
 use super::stop::StopMatcher;
 use crate::{
-    chat::harmony::{Event, Header, MessageKind, Problem, StreamParser},
+    chat::harmony::{Event, Header, MessageKind, Problem, Role, StreamParser},
     error::Result,
     tokenizer::StreamDecoder,
 };
@@ -131,7 +131,7 @@ impl TextStream {
             };
             // Stop strings are looked for in what the user is told, malformed or not: text that is held
             // back stays ahead of what follows.
-            if !current.as_ref().is_some_and(|message| is_told(message)) {
+            if !current.as_ref().is_some_and(|message| is_told(&message.header)) {
                 piece.text.push_str(&text);
                 continue;
             }
@@ -145,8 +145,10 @@ impl TextStream {
     }
 }
 
-fn is_told(message: &Message) -> bool {
-    matches!(message.header.kind(), MessageKind::Final | MessageKind::Preamble)
+/// Whether the user is told the message of this header: `kindOf` in www/src/answer.ts decides alike.
+fn is_told(header: &Header) -> bool {
+    let is_inward = matches!(header.kind(), MessageKind::Analysis | MessageKind::ToolCall);
+    header.role == Role::Assistant && !is_inward
 }
 
 #[cfg(test)]
@@ -376,6 +378,37 @@ mod tests {
         answer.end("<|return|>");
         assert_eq!(answer.messages(), [said(MessageKind::Final, " Hi")]);
         assert_eq!(answer.malformed(), ["a message ends within its header"]);
+    }
+
+    #[test]
+    fn a_stop_string_ends_whatever_the_assistant_says_outside_of_thoughts_and_calls() {
+        let long = "x".repeat(2000);
+        for (written, certain) in [
+            (&["<|channel|>", "musing", "<|message|>", "a ST", "OP b"][..], "a "),
+            (&["<|message|>", "a STOP b"], "a "),
+            (&[&long, "ST", "OP"], &long),
+        ] {
+            let mut answer = Answer::before("STOP");
+            assert!(answer.write(written), "{written:?}");
+            assert_eq!(answer.messages(), [said(MessageKind::Other, certain)]);
+        }
+        let mut answer = Answer::before("STOP");
+        answer.write(&["<|channel|>", "analysis", "<|message|>", "Hm.", "<|end|>"]);
+        assert!(answer.write(&["a ST", "OP b"]));
+        let expected = [said(MessageKind::Analysis, "Hm."), said(MessageKind::Other, "a ")];
+        assert_eq!(answer.messages(), expected);
+
+        // An answer without a header is known for one only as it ends.
+        for ends_by_itself in [false, true] {
+            let mut answer = Answer::before("STOP");
+            assert!(!answer.write(&["Hi ST", "OP there"]));
+            if ends_by_itself {
+                answer.end("<|return|>");
+            } else {
+                assert!(answer.cut());
+            }
+            assert_eq!(answer.messages(), [said(MessageKind::Other, "Hi ")]);
+        }
     }
 
     #[test]

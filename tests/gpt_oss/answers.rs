@@ -93,3 +93,28 @@ fn answers_that_are_not_harmony_are_reported() {
     println!("{n_messages} messages, {n_unmarked} answers without a marker");
     assert!(n_messages >= 30 && n_unmarked >= 5, "{n_messages}, {n_unmarked}");
 }
+
+#[test]
+fn a_stop_string_in_an_answer_without_a_header_is_why_it_ends() {
+    let mut session = session(&folder("a1-basic"), &DeviceKind::Cpu, Precision::Exact, CONTEXT);
+    let mut n_stopped = 0;
+    for seed in 0..60 {
+        let unstopped = request(seed, true);
+        let (events, summary) = run(&mut session, &unstopped);
+        let tokens: Vec<u32> = events.iter().map(|event| event.token).collect();
+        let is_bare = !tokens.iter().any(|token| session.tokenizer().is_special(*token));
+        if !is_bare || summary.finish_reason != FinishReason::Length {
+            continue;
+        }
+        let text = session.tokenizer().decode(&tokens);
+        let stop: String = text.chars().skip(text.chars().count() / 2).collect();
+        let first = text.find(&stop).expect("it is the end of the text");
+        let request = Request { stop: vec![stop], ..unstopped };
+        let (events, summary) = run(&mut session, &request);
+        let said: String = events.iter().map(|event| event.piece.text.as_str()).collect();
+        assert_eq!(said, text[..first], "seed {seed}");
+        assert_eq!(summary.finish_reason, FinishReason::Stop, "seed {seed}");
+        n_stopped += 1;
+    }
+    assert!(n_stopped >= 5, "{n_stopped}");
+}
