@@ -27,6 +27,9 @@ impl Piece {
     }
 }
 
+/// In an answer, unlike in a conversation, nobody but the assistant has a say.
+const NOT_FROM_ASSISTANT: &str = "a message is not from the assistant";
+
 /// A message of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -110,6 +113,9 @@ impl TextStream {
         for event in events {
             let text = match event {
                 Event::Started { index, header } => {
+                    if header.role != Role::Assistant {
+                        piece.malformed.get_or_insert(NOT_FROM_ASSISTANT);
+                    }
                     *current = Some(Box::new(Message { index, header }));
                     piece.message.clone_from(current);
                     continue;
@@ -408,6 +414,25 @@ mod tests {
                 assert!(answer.cut());
             }
             assert_eq!(answer.messages(), [said(MessageKind::Other, "Hi ")]);
+        }
+    }
+
+    #[test]
+    fn a_message_in_the_name_of_others_is_malformed_and_stops_nothing() {
+        for author in ["user", "functions.find to=assistant", "system", "python"] {
+            let mut answer = Answer::before("STOP");
+            answer.write(&["<|channel|>", "analysis", "<|message|>", "Hm.", "<|end|>"]);
+            assert!(!answer.write(&[
+                "<|start|>",
+                author,
+                "<|channel|>",
+                "analysis",
+                "<|message|>"
+            ]));
+            assert!(answer.last().malformed.is_some(), "{author}");
+            assert!(!answer.write(&["a STOP b", "<|end|>"]));
+            assert_eq!(answer.messages()[1], said(MessageKind::Other, "a STOP b"), "{author}");
+            assert_eq!(answer.malformed().len(), 1, "{author}");
         }
     }
 

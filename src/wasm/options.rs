@@ -11,7 +11,7 @@ use super::{
     sums::Sums,
 };
 use crate::{
-    chat::harmony::{CHANNELS, MessageKind},
+    chat::harmony::{CHANNELS, MessageKind, Role},
     engine::DeviceKind,
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
@@ -325,11 +325,13 @@ struct GeneratedToken<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message_index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    other_author: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     malformed: Option<&'static str>,
 }
 
 /// Tokens as an array of `{ token, text, logprob?, channel?, recipient?, contentType?, messageIndex?,
-/// malformed? }`.
+/// otherAuthor?, malformed? }`.
 ///
 /// # Errors
 /// Those of [`to_plain_js`].
@@ -349,6 +351,7 @@ pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue
                 recipient: header.filter(|_| is_call).and_then(|h| h.recipient.as_deref()),
                 content_type: header.and_then(|header| header.content_type.as_deref()),
                 message_index: message.map(|message| message.index),
+                other_author: header.and_then(|h| (h.role != Role::Assistant).then_some(true)),
                 malformed: event.piece.malformed,
             }
         })

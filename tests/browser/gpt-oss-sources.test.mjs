@@ -80,6 +80,26 @@ describe("a gpt-oss model", () => {
     assert.equal(choice.message.content, texts.join(""));
   });
 
+  test("says which messages it writes in the name of others, and they are not shown", async (t) => {
+    const answers = await page.evaluate(chatAtRandom, { source: FOLDER, nAnswers: 120 });
+    let nInvented = 0;
+    // Blank lines come between messages that are shown.
+    const length = (text) => text.replaceAll("\n", "").length;
+    for (const { tokens, completion } of answers) {
+      const lengthOf = (isIncluded) => length(tokens.filter(isIncluded).map(({ text }) => text).join(""));
+      const invented = lengthOf(({ otherAuthor }) => otherAuthor === true);
+      const shown = lengthOf(({ otherAuthor, recipient }) => otherAuthor !== true && recipient === undefined);
+      const { message, malformed } = completion.choices[0];
+      assert.equal(length(message.content + (message.reasoning ?? "")), shown);
+      if (invented > 0) {
+        nInvented += 1;
+        assert.notEqual(malformed, undefined);
+      }
+    }
+    t.diagnostic(`${nInvented} answers`);
+    assert.ok(nInvented > 0, "tokens in any order begin a message of another author at times");
+  });
+
   test("of an incomplete folder is refused by the name of the file", async () => {
     const errorOf = (source) => page.evaluate(loadError, source);
     const missing = (file) => ({ name: "PesiError", kind: "invalid_model", details: { file } });
@@ -137,6 +157,33 @@ async function chat(source) {
   const completion = await model.chat.completions.create(request);
   await model.dispose();
   return { chatFormat: model.info.chatFormat, chunks, completion };
+}
+
+/** Answers of random tokens, and what the worker told of them. */
+async function chatAtRandom({ source, nAnswers }) {
+  const { load } = await import("/pesi.js");
+  let tokens = [];
+  const { Worker } = globalThis;
+  globalThis.Worker = class extends Worker {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", ({ data: { type, event } }) => {
+        if (type === "event") tokens = tokens.concat(event);
+      });
+    }
+  };
+  const model = await load(source, { device: "cpu", contextLength: 2048, cache: false });
+  globalThis.Worker = Worker;
+  const answers = [];
+  for (let seed = 0; seed < nAnswers; seed += 1) {
+    tokens = [];
+    const messages = [{ role: "user", content: "Hi" }];
+    const request = { messages, temperature: 2, seed, max_completion_tokens: 300 };
+    const completion = await model.chat.completions.create(request);
+    answers.push({ tokens, completion });
+  }
+  await model.dispose();
+  return answers;
 }
 
 async function loadError(source) {

@@ -44,7 +44,14 @@ self.onmessage = async ({ data: { type, id, method, params } }) => {
     { text: "" },
     ...SAID.map((text) => ({ text, channel: "final", messageIndex: 1 })),
   ];
-  if (/break/.test(messages.at(-1).content)) tokens.push({ text: "", malformed: "a message ends within its header" });
+  const question = messages.at(-1).content;
+  if (/break/.test(question)) tokens.push({ text: "", malformed: "a message ends within its header" });
+  if (/invent/.test(question)) {
+    tokens.push(
+      { text: "", otherAuthor: true, messageIndex: 2, malformed: "a message is not from the assistant" },
+      { text: "Thanks, and Spain?", otherAuthor: true, messageIndex: 2 },
+    );
+  }
   for (const token of tokens) {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     self.postMessage({ type: "event", id, event: [{ token: 1, ...token }] });

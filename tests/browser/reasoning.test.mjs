@@ -76,5 +76,12 @@ describe("the panel of what a model thinks", () => {
     assert.match(await page.locator(`${LAST} .remark`).textContent(), /: a message ends within its header\.$/);
   });
 
+  test("shows nothing that the model writes in the name of others, and says that it did", async () => {
+    await ask("Please invent my next question.");
+    await reach("done");
+    assert.equal((await page.locator(`${LAST} .answer`).textContent()).trim(), "It is Paris.");
+    assert.match(await page.locator(`${LAST} .remark`).textContent(), /: a message is not from the assistant\.$/);
+  });
+
   test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));
 });

@@ -358,6 +358,33 @@ test("what is malformed is shown, with a phrase on it", async () => {
   assert.deepEqual(chunks[1].choices[0], { index: 0, delta: {}, logprobs: null, finish_reason: null, malformed });
 });
 
+test("what the model writes in the name of others is neither said nor thought", async () => {
+  const malformed = "a message is not from the assistant";
+  const invented = (text, fields) => ({ text, otherAuthor: true, ...fields });
+  const tokens = [
+    { text: "Sure.", channel: "final", messageIndex: 0 },
+    invented("", { messageIndex: 1, malformed }),
+    invented("And of Spain?", { messageIndex: 1 }),
+    invented("It is warm.", { channel: "commentary", messageIndex: 2, malformed }),
+    invented("Hm.", { channel: "analysis", messageIndex: 3, malformed }),
+    { text: "Madrid", channel: "final", messageIndex: 4 },
+  ];
+  const { choices, usage } = await play(start(HARMONY), { logprobs: true }, tokens);
+  assert.deepEqual(choices[0].message, { role: "assistant", content: "Sure.\n\nMadrid", refusal: null });
+  assert.deepEqual(choices[0].logprobs.content.map(({ token }) => token), ["Sure.", "Madrid"]);
+  assert.equal(choices[0].malformed, malformed);
+  assert.equal(usage.completion_tokens_details.reasoning_tokens, 0);
+  const chunks = await collect(await play(start(HARMONY), { stream: true }, tokens));
+  const pieces = chunks.slice(1, -1).map(({ choices: [{ delta, malformed }] }) => [delta, malformed]);
+  assert.deepEqual(pieces, [
+    [{ content: "Sure." }, undefined],
+    [{}, malformed],
+    [{}, malformed],
+    [{}, malformed],
+    [{ content: "\n\nMadrid" }, undefined],
+  ]);
+});
+
 test("the effort and what was thought before reach the engine", async () => {
   const { worker, completions } = start(HARMONY);
   const turn = { role: "assistant", content: "Paris.", refusal: null, reasoning_content: "Easy.", reasoning: "Easy." };

@@ -1,6 +1,6 @@
 /**
  * What an answer's tokens are to whoever asked: what the model says, what it thinks, and what is neither, which are
- * the headers of its messages and calls of tools.
+ * the headers of its messages, calls of tools, and what it writes in the name of users or tools.
  */
 
 import type { EngineToken } from "./protocol.js";
@@ -45,8 +45,9 @@ export class AnswerReader {
   }
 }
 
-function kindOf({ text, channel, recipient }: EngineToken): AnswerPiece["kind"] {
-  if (recipient !== undefined) return "neither";
+/** Stop strings end what is content here: `is_told` in src/session/text.rs decides alike. */
+function kindOf({ text, channel, recipient, otherAuthor }: EngineToken): AnswerPiece["kind"] {
+  if (otherAuthor === true || recipient !== undefined) return "neither";
   if (channel === "analysis") return "reasoning";
   // Text outside of any channel is malformed, and shown rather than lost; without text it is a header's.
   return channel === undefined && text === "" ? "neither" : "content";

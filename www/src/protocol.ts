@@ -78,7 +78,9 @@ export interface EngineToken extends GeneratedToken {
   readonly contentType?: string;
   /** The message's number in the answer, from 0. */
   readonly messageIndex?: number;
-  /** A phrase on what is not harmony in what the model wrote; `text` still carries it. */
+  /** Whether the model wrote the message in the name of another: of a user, or of a tool. */
+  readonly otherAuthor?: boolean;
+  /** A phrase on what is not harmony in what the model wrote. `text` carries it, but no words of headers. */
   readonly malformed?: string;
 }
 
