@@ -125,6 +125,8 @@ pub struct Journal {
     pub pieces: HashMap<u32, Noted>,
     /// Files that are those that were published.
     pub verified: Vec<u32>,
+    /// Files that were not those that were published, and have not been since.
+    pub refused: Vec<u32>,
     /// Records in it, those that are not sound included.
     pub n_records: usize,
     /// Which records are not sound.
@@ -167,12 +169,16 @@ impl Journal {
                 }
             }
             Record::Verified { file } => {
+                self.refused.retain(|refused| *refused != file);
                 if !self.verified.contains(&file) {
                     self.verified.push(file);
                 }
             }
             Record::Refused { file, first, end } => {
                 self.verified.retain(|verified| *verified != file);
+                if !self.refused.contains(&file) {
+                    self.refused.push(file);
+                }
                 self.pieces.retain(|piece, _| !(first..end).contains(piece));
             }
             Record::Void => {}
@@ -239,6 +245,7 @@ mod tests {
         records.push(Record::Refused { file: 0, first: 0, end: 2 });
         let journal = Journal::from_bytes(&bytes(&records));
         assert!(journal.pieces.is_empty() && journal.verified.is_empty());
+        assert_eq!(journal.refused, [0]);
     }
 
     #[test]

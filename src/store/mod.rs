@@ -129,7 +129,8 @@ impl Reason {
 pub struct Entry {
     /// What it is.
     pub manifest: Manifest,
-    /// The heads of its files; `None` where they are damaged.
+    /// The heads of its files; `None` where they are damaged, or a file was found not to be the
+    /// published one: its head is not either, then.
     pub heads: Option<Heads>,
     /// Which pieces are there.
     pub journal: Journal,
@@ -153,10 +154,10 @@ impl Entry {
             }
         }
         let Some(manifest) = manifest else { return Ok(None) };
-        let heads = folder.read_all(HEADS).await?;
-        let heads = heads.and_then(|bytes| manifest.heads(&bytes).ok());
         let journal = folder.read_all(JOURNAL).await?.unwrap_or_default();
         let journal = Journal::from_bytes(&journal);
+        let heads = folder.read_all(HEADS).await?.filter(|_| journal.refused.is_empty());
+        let heads = heads.and_then(|bytes| manifest.heads(&bytes).ok());
         Ok(Some(Self { manifest, heads, journal, damaged_manifests }))
     }
 
@@ -178,7 +179,7 @@ impl Entry {
         Ok(Self { manifest, heads: Some(heads), journal, damaged_manifests: Vec::new() })
     }
 
-    /// Puts heads that were damaged back.
+    /// Puts heads back that have been fetched again.
     ///
     /// # Errors
     /// As [`create`](Self::create).

@@ -344,7 +344,9 @@ impl Cutter<'_> {
         let file = &mut self.made.files[index];
         let tail = self.spans.get(index).and_then(|span| span.end.checked_sub(self.position));
         match (tail, self.made.pieces.last_mut()) {
-            (Some(tail), Some(piece)) if piece.file == index && tail <= MAX_GAP => {
+            (Some(tail), Some(piece))
+                if file.is_covered && piece.file == index && tail <= MAX_GAP =>
+            {
                 piece.source.end += tail;
             }
             _ => file.is_covered = false,
