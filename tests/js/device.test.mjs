@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { adapterFacts, chooseDevice, requestSubgroupsAlways } from "../../dist/device.js";
+import { adapterFacts, chooseDevice, requestSubgroupsAlways, workOn } from "../../dist/device.js";
+import { PesiError } from "../../dist/errors.js";
 import { pesiError } from "./scripted-worker.mjs";
 
 function adapter(info, features = []) {
@@ -72,6 +73,43 @@ test("webgpu takes a software adapter and fails without any", async () => {
 test("a vendor whose name only resembles a software adapter's is real", () => {
   for (const architecture of ["warpspeed", "gen-12lp", "turing"]) {
     assert.equal(adapterFacts(adapter({ vendor: "acme", architecture })).softwareAdapter, false);
+  }
+});
+
+test("work is told of the device, and of the adapter where there is one", async () => {
+  for (const [requested, adapter] of [["cpu", undefined], ["auto", adapterFacts(REAL)]]) {
+    const choice = await chooseDevice(requested, gpu(REAL), true);
+    const targets = [];
+    const done = await workOn(requested, choice, async (target) => targets.push(target));
+    assert.deepEqual(done, { result: 1, choice });
+    assert.deepEqual(targets, [{ device: choice.device, ...(adapter === undefined ? {} : { adapter }) }]);
+  }
+});
+
+test("work falls back to the CPU only where the choice was free and the GPU cannot run the model", async () => {
+  const attempt = async (requested, kind) => {
+    const devices = [];
+    const choice = await chooseDevice(requested, gpu(REAL), true);
+    const outcome = await workOn(requested, choice, async ({ device }) => {
+      devices.push(device);
+      if (device === "webgpu" || kind === "storage") throw new PesiError(kind, "bindings are too small");
+      return "done";
+    }).catch((error) => error);
+    return { devices, outcome };
+  };
+  const { devices, outcome } = await attempt("auto", "no_adapter");
+  assert.deepEqual(devices, ["webgpu", "cpu"]);
+  assert.equal(outcome.result, "done");
+  assert.equal(outcome.choice.device, "cpu");
+  assert.match(outcome.choice.reason, /bindings are too small/);
+  for (const [requested, kind, tried] of [
+    ["webgpu", "no_adapter", ["webgpu"]],
+    ["auto", "out_of_memory", ["webgpu"]],
+    ["cpu", "storage", ["cpu"]],
+  ]) {
+    const failed = await attempt(requested, kind);
+    assert.deepEqual(failed.devices, tried);
+    assert.equal(failed.outcome.kind, kind);
   }
 });
 

@@ -10,6 +10,12 @@ const HUB = "https://huggingface.co";
 const refused = (source, kind, details = {}) =>
   assert.rejects(parseSource(source, BASE), pesiError(kind, { parameter: "source", ...details }), String(source));
 
+/** What a source is read as, without where its digests are. */
+const parsed = async (source) => {
+  const { sums, ...rest } = await parseSource(source, BASE);
+  return rest;
+};
+
 const file = (name, { content = "abc", lastModified = 5, path } = {}) => {
   const made = new File([content], name, { lastModified });
   if (path !== undefined) Object.defineProperty(made, "webkitRelativePath", { value: path });
@@ -30,7 +36,7 @@ test("absolute and relative URLs of .gguf files are resolved against the page", 
     ["/models/a-00001-of-00001.gguf", "http://localhost:8080/models/a-00001-of-00001.gguf"],
   ];
   for (const [source, url] of cases) {
-    assert.deepEqual(await parseSource(source, BASE), { kind: "url", url, id: url }, source);
+    assert.deepEqual(await parsed(source), { kind: "url", url, id: url }, source);
   }
   assert.equal((await parseSource(new URL("https://example.com/a.gguf"), BASE)).url, "https://example.com/a.gguf");
 });
@@ -47,7 +53,7 @@ test("other URLs are folders, and end in a slash", async () => {
     [new URL("https://example.com/gpt-oss"), "https://example.com/gpt-oss/"],
   ];
   for (const [source, url] of cases) {
-    assert.deepEqual(await parseSource(source, BASE), { kind: "folder", url, id: url }, String(source));
+    assert.deepEqual(await parsed(source), { kind: "folder", url, id: url }, String(source));
   }
 });
 
@@ -64,7 +70,7 @@ test("files on the hub become the hub's resolve addresses", async () => {
     [`${HUB}/owner/repo/blob/v1.0/a%20b.gguf`, "owner/repo/resolve/v1.0/a%20b.gguf", "owner/repo/a b.gguf@v1.0"],
   ];
   for (const [source, path, id = source] of cases) {
-    assert.deepEqual(await parseSource(source, BASE), { kind: "url", url: `${HUB}/${path}`, id }, source);
+    assert.deepEqual(await parsed(source), { kind: "url", url: `${HUB}/${path}`, id }, source);
   }
 });
 
@@ -80,8 +86,41 @@ test("repositories on the hub, and folders in them, are folders", async () => {
     [`${HUB}/owner/repo/resolve/main/sub/`, "owner/repo/resolve/main/sub/", "owner/repo/sub"],
   ];
   for (const [source, path, id] of cases) {
-    assert.deepEqual(await parseSource(source, BASE), { kind: "folder", url: `${HUB}/${path}`, id }, source);
+    assert.deepEqual(await parsed(source), { kind: "folder", url: `${HUB}/${path}`, id }, source);
   }
+});
+
+test("digests on the hub are those of the revision's files, by their paths in the repository", async () => {
+  const cases = [
+    ["owner/repo", "main", ""],
+    ["owner/repo@v1.0", "v1.0", ""],
+    ["owner/repo@refs/pr/1", "refs%2Fpr%2F1", ""],
+    ["owner/repo/sub", "main", "sub/"],
+    ["owner/repo/a.gguf", "main", ""],
+    ["owner/repo@v1.0/Q4 K/more/a.gguf", "v1.0", "Q4 K/more/"],
+    [`${HUB}/owner/repo/blob/v1.0/Q4%20K/a.gguf`, "v1.0", "Q4 K/"],
+    [`${HUB}/owner/repo/tree/main/sub`, "main", "sub/"],
+  ];
+  for (const [source, revision, prefix] of cases) {
+    const url = `${HUB}/api/models/owner/repo/tree/${revision}?recursive=true`;
+    assert.deepEqual((await parseSource(source, BASE)).sums, { kind: "hub", url, prefix }, source);
+  }
+});
+
+test("digests of other models lie in their folder, and are asked for as the file itself is", async () => {
+  const cases = [
+    ["https://example.com/m/a.gguf", "https://example.com/m/SHA256SUMS"],
+    ["https://example.com/a.gguf?key=a/b.gguf&sig=1%2F2", "https://example.com/SHA256SUMS?key=a/b.gguf&sig=1%2F2"],
+    ["https://example.com/a%20b/c.gguf#top", "https://example.com/a%20b/SHA256SUMS"],
+    ["/models/a-00001-of-00002.gguf", "http://localhost:8080/models/SHA256SUMS"],
+    ["https://example.com/gpt-oss", "https://example.com/gpt-oss/SHA256SUMS"],
+    ["https://example.com", "https://example.com/SHA256SUMS"],
+    [`${HUB}/datasets/owner/repo/resolve/main/a.gguf`, `${HUB}/datasets/owner/repo/resolve/main/SHA256SUMS`],
+  ];
+  for (const [source, url] of cases) {
+    assert.deepEqual((await parseSource(source, BASE)).sums, { kind: "sha256sums", url, prefix: "" }, source);
+  }
+  assert.equal((await parseSource(file("a.gguf"), BASE)).sums, undefined);
 });
 
 test("a later part of a split set is refused by its name, with the first one's", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { generateParams, loadOptions } from "../../dist/validate.js";
+import { forecastOptions, generateParams, loadOptions } from "../../dist/validate.js";
 import { pesiError } from "./scripted-worker.mjs";
 
 const VOCABULARY = 100;
@@ -45,6 +45,20 @@ test("a setting of load that cannot be used is named", () => {
   ]) {
     assert.throws(() => loadOptions(given), pesiError("invalid_argument", { parameter, found }), JSON.stringify(given));
   }
+});
+
+test("a forecast has load's settings, as far as they decide how a model lies in memory", () => {
+  assert.deepEqual(forecastOptions(undefined), {
+    device: "auto",
+    options: { precision: "compact" },
+    signal: undefined,
+  });
+  const given = { device: "webgpu", precision: "exact", contextLength: 512 };
+  assert.deepEqual(forecastOptions(given), {
+    device: "webgpu",
+    options: { precision: "exact", contextLength: 512 },
+    signal: undefined,
+  });
 });
 
 test("generate takes a prompt or tokens, and only settings that were given", () => {

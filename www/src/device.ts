@@ -1,6 +1,6 @@
 /** Which device a model runs on: WebGPU on a real adapter, the CPU elsewhere, and the reason in words for people. */
 
-import { PesiError } from "./errors.js";
+import { PesiError, toWire } from "./errors.js";
 
 /** What the engine needs to know of the WebGPU adapter beyond what it can ask for itself. */
 export interface AdapterFacts {
@@ -21,6 +21,12 @@ export interface AdapterFacts {
 export type DeviceChoice =
   | { readonly device: "webgpu"; readonly name: string; readonly reason: string; readonly adapter: AdapterFacts }
   | { readonly device: "cpu"; readonly name: string; readonly reason: string };
+
+/** What the engine is told of a device. */
+export interface Target {
+  readonly device: "webgpu" | "cpu";
+  readonly adapter?: AdapterFacts;
+}
 
 const CPU_NAME = "CPU (WebAssembly SIMD)";
 
@@ -53,9 +59,24 @@ export async function chooseDevice(
   return { device: "webgpu", name, reason: "This device has a GPU that WebGPU can use.", adapter: facts };
 }
 
-/** The CPU as the way out where the GPU turned out not to be able to run a model. */
-export function fallbackToCpu(because: string): DeviceChoice {
-  return cpu(`The GPU cannot run this model: ${because}.`);
+/**
+ * Does `work` for the device chosen; once more for the CPU where the choice was free, and the GPU turns out not to be
+ * able to run the model.
+ */
+export async function workOn<T>(
+  requested: "auto" | "webgpu" | "cpu",
+  choice: DeviceChoice,
+  work: (target: Target) => Promise<T>,
+): Promise<{ readonly result: T; readonly choice: DeviceChoice }> {
+  const { device } = choice;
+  const target = device === "webgpu" ? { device, adapter: choice.adapter } : { device };
+  try {
+    return { result: await work(target), choice };
+  } catch (error) {
+    const { kind, message } = toWire(error);
+    if (requested !== "auto" || device !== "webgpu" || kind !== "no_adapter") throw error;
+    return workOn(requested, cpu(`The GPU cannot run this model: ${message}.`), work);
+  }
 }
 
 function cpu(reason: string): DeviceChoice {

@@ -13,7 +13,9 @@
  * - `template`: the model's chat template failed or exceeded its budget.
  * - `network`: a request failed or was answered with an error.
  * - `storage`: reading a file or using browser storage failed.
- * - `quota_exceeded`: browser storage is full.
+ * - `quota_exceeded`: browser storage cannot hold the model: `cache: false` loads it without. `details` has the bytes
+ *   that the model takes when whole, `needed`, those `stored` so far, and the browser's own estimate of its `quota` and
+ *   its `usage`, where it gives one.
  * - `no_adapter`: there is no GPU adapter that can run the model.
  * - `out_of_memory`: the device has less memory than the model needs.
  * - `device_lost`: the GPU device was lost.

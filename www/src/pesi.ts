@@ -9,63 +9,53 @@
  * ```
  */
 
-import { Connection } from "./connection.js";
-import { abortedError, PesiError } from "./errors.js";
+import { askToPersist, withEstimate } from "./browser-storage.js";
+import { ask, launch } from "./launch.js";
 import { Model } from "./model.js";
-import { parseSource } from "./source.js";
-import type { LoadOptions, ModelSource } from "./types.js";
-import { loadOptions } from "./validate.js";
+import { baseAddress, parseSource } from "./source.js";
+import type { Forecast, ForecastOptions, LoadOptions, ModelSource } from "./types.js";
+import { forecastOptions, loadOptions } from "./validate.js";
 
 export { PesiError } from "./errors.js";
+export { models } from "./models.js";
 export type { PesiErrorDetails, PesiErrorKind } from "./errors.js";
 export type { Chat, ChatCompletions, ChatCompletionStream } from "./chat.js";
 export type { Generation, Model } from "./model.js";
 export type * from "./openai.js";
 export type * from "./types.js";
 
-/** How long a cancelled load may take to close its files before its worker is ended, in milliseconds. */
-const CANCEL_DEADLINE_MS = 2_000;
-
 /**
- * Loads a model into a worker of its own.
+ * Loads a model into a worker of its own. A download that is interrupted is taken up where it was by the next `load` of
+ * the same model, unless `cache` is `false`.
  *
  * The page's Content-Security-Policy needs `script-src 'self' 'wasm-unsafe-eval'` and `worker-src 'self'`, and
  * `connect-src` for where the model comes from.
  *
  * @throws {PesiError} of kind `invalid_argument` or `unsupported` where an argument cannot be used, `network`,
- *   `storage`, `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails, `aborted` where
- *   `signal` was
+ *   `storage`, `quota_exceeded`, `invalid_model`, `no_adapter`, `out_of_memory` and others where loading fails,
+ *   `aborted` where `signal` was
  */
 export async function load(source: ModelSource, options?: LoadOptions): Promise<Model> {
   const { device, options: engineOptions, onProgress, signal } = loadOptions(options);
-  const engineSource = await parseSource(source, globalThis.document?.baseURI ?? globalThis.location?.href);
-  if (signal?.aborted) throw abortedError(signal);
-
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pesi" });
-  const connection = new Connection(worker);
-  const call = connection.call(
-    "load",
-    { source: engineSource, device, options: engineOptions },
-    onProgress === undefined ? {} : { onEvent: (progress) => void (signal?.aborted || onProgress(progress)) },
-  );
-
-  // The worker is given a moment to close its files, so that the next load does not find them locked.
-  let deadline: ReturnType<typeof setTimeout> | undefined;
-  const onAbort = (): void => {
-    call.cancel();
-    deadline = setTimeout(() => connection.close(abortedError(signal)), CANCEL_DEADLINE_MS);
-  };
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const engineSource = await parseSource(source, baseAddress());
+  if (engineOptions.cache && !signal?.aborted) askToPersist();
   try {
-    const info = await call.result;
-    if (signal?.aborted) throw abortedError(signal);
-    return new Model(connection, info);
+    const params = { source: engineSource, device, options: engineOptions };
+    const { connection, value } = await launch("load", params, { signal, onEvent: onProgress });
+    return new Model(connection, value);
   } catch (error) {
-    const reason = signal?.aborted ? abortedError(signal) : error;
-    connection.close(reason instanceof PesiError ? reason : new PesiError("internal", String(reason)));
-    throw reason;
-  } finally {
-    clearTimeout(deadline);
-    signal?.removeEventListener("abort", onAbort);
+    throw await withEstimate(error);
   }
+}
+
+/**
+ * Tells what a model would take on this device, before it is downloaded: only the beginnings of its files are read, and
+ * nothing of a model that is stored whole.
+ *
+ * @throws {PesiError} as {@link load} does; a model that does not fit is no error
+ */
+export async function forecast(source: ModelSource, options?: ForecastOptions): Promise<Forecast> {
+  const { device, options: engineOptions, signal } = forecastOptions(options);
+  const engineSource = await parseSource(source, baseAddress());
+  return ask("forecast", { source: engineSource, device, options: engineOptions }, { signal });
 }

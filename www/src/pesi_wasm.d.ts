@@ -5,32 +5,47 @@
  * Everything that fails throws an object with `name: "PesiError"`, `kind`, `message` and `details`.
  */
 
-import type { AdapterFacts } from "./device.js";
-import type { GenerationResult, Progress } from "./types.js";
+import type { Target } from "./device.js";
+import type { GenerationResult, Progress, StoredModel, Verification } from "./types.js";
 import type {
   EngineChatOptions,
+  EngineForecast,
+  EngineForecastOptions,
   EngineGenerateOptions,
   EngineLoadOptions,
   EngineMessage,
   EngineModelInfo,
   EngineSource,
   EngineToken,
+  StoredPlace,
 } from "./protocol.js";
 
 /** Fetches and starts the module; by default from pesi_wasm_bg.wasm beside the bindings. */
 export default function init(): Promise<unknown>;
+
+/** The models in browser storage; with `incomplete` also those that are there in part. */
+export function listModels(options: { incomplete: boolean }): Promise<StoredModel[]>;
+
+/** Removes a model from browser storage; nothing, where it is not there. Fails while somebody loads it. */
+export function removeModel(options: StoredPlace): Promise<{ removedBytes: number }>;
+
+/** Compares a stored model with the digests kept with it; fetches what is damaged where `repair` says so. */
+export function verifyModel(
+  options: StoredPlace & { repair: boolean; signal: AbortSignal; onProgress: (progress: Progress) => void },
+): Promise<Verification>;
+
+/** What a model would take, from the beginnings of its files; makes no request for a model that is stored whole. */
+export function forecast(
+  source: EngineSource,
+  options: EngineForecastOptions & Target & { signal: AbortSignal },
+): Promise<EngineForecast>;
 
 /** A model in memory. One call that returns a promise may run at a time. */
 export class Model {
   private constructor();
   static load(
     source: EngineSource,
-    options: EngineLoadOptions & {
-      device: "webgpu" | "cpu";
-      adapter?: AdapterFacts;
-      signal: AbortSignal;
-      onProgress: (progress: Progress) => void;
-    },
+    options: EngineLoadOptions & Target & { signal: AbortSignal; onProgress: (progress: Progress) => void },
   ): Promise<Model>;
   info(): EngineModelInfo;
   encode(text: string): Uint32Array<ArrayBuffer>;

@@ -4,12 +4,34 @@
  *     page → worker   request { id, method, params }    cancel { id }
  *     worker → page   event { id, event }*, then result { id, value } or error { id, error, fatal }
  *
- * Every request gets exactly one result or error, cancelled ones included. The first request is `load`; a
- * worker holds one model for its lifetime.
+ * Every request gets exactly one result or error, cancelled ones included. Either the first request is `load`, and the
+ * worker holds that model for its lifetime; or the worker gets a single request of those that need no model
+ * (`listModels`, `removeModel`, `verifyModel`, `forecast`), and is ended after it.
  */
 
 import type { WireError } from "./errors.js";
-import type { GeneratedToken, GenerationResult, ModelInfo, Progress } from "./types.js";
+import type {
+  Forecast,
+  GeneratedToken,
+  GenerationResult,
+  ModelInfo,
+  Progress,
+  StoredModel,
+  Verification,
+} from "./types.js";
+
+/**
+ * Where the SHA-256 of a model's files are published, if they are.
+ *
+ * - `hub`: the list of a repository's files in the hub's own form;
+ * - `sha256sums`: lines as `sha256sum` writes them.
+ */
+export interface Sums {
+  readonly kind: "hub" | "sha256sums";
+  readonly url: string;
+  /** What stands before a file's name there: the path of its folder with a slash at its end, or nothing. */
+  readonly prefix: string;
+}
 
 /**
  * Where the engine reads a model from. `id` names it in browser storage.
@@ -19,8 +41,8 @@ import type { GeneratedToken, GenerationResult, ModelInfo, Progress } from "./ty
  * - `files`: one `.gguf` file, or a whole split set in its order, or `config.json` and the others of its folder.
  */
 export type EngineSource =
-  | { readonly kind: "url"; readonly url: string; readonly id: string }
-  | { readonly kind: "folder"; readonly url: string; readonly id: string }
+  | { readonly kind: "url"; readonly url: string; readonly id: string; readonly sums?: Sums }
+  | { readonly kind: "folder"; readonly url: string; readonly id: string; readonly sums?: Sums }
   | { readonly kind: "files"; readonly files: readonly File[]; readonly id: string };
 
 /** Settings of a load that the engine takes as they are. */
@@ -32,6 +54,18 @@ export interface EngineLoadOptions {
 
 /** What the engine says of a model; the worker adds the device's name and the reason for it. */
 export type EngineModelInfo = Omit<ModelInfo, "deviceName" | "deviceReason">;
+
+/** Settings of a forecast that the engine takes as they are. */
+export type EngineForecastOptions = Omit<EngineLoadOptions, "cache">;
+
+/** What the engine says of a model before it is loaded; the worker adds the device. */
+export type EngineForecast = Omit<Forecast, "device" | "deviceName" | "deviceReason">;
+
+/** A model in browser storage: in one precision, or in each that is there. */
+export interface StoredPlace {
+  readonly id: string;
+  readonly precision?: "compact" | "exact";
+}
 
 /** A chat message as the chat template sees it. */
 export interface EngineMessage {
@@ -113,6 +147,18 @@ export interface Methods {
     params: { readonly input: GenerateInput; readonly options: EngineGenerateOptions };
     result: GenerationResult;
     event: readonly EngineToken[];
+  };
+  listModels: { params: { readonly incomplete: boolean }; result: StoredModel[]; event: never };
+  removeModel: { params: StoredPlace; result: { removedBytes: number }; event: never };
+  verifyModel: { params: StoredPlace & { readonly repair: boolean }; result: Verification; event: Progress };
+  forecast: {
+    params: {
+      readonly source: EngineSource;
+      readonly device: "auto" | "webgpu" | "cpu";
+      readonly options: EngineForecastOptions;
+    };
+    result: Forecast;
+    event: never;
   };
   dispose: { params: Record<string, never>; result: { readonly freedBytes: number }; event: never };
 }

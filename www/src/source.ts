@@ -1,12 +1,15 @@
 /** What a `load` source means: an address, files or a folder, and the name the model goes by in browser storage. */
 
 import { PesiError } from "./errors.js";
-import type { EngineSource } from "./protocol.js";
+import type { EngineSource, Sums } from "./protocol.js";
 import { fromDirectory, fromFiles, isDirectory, isFile, isPlainName, partOf } from "./source-files.js";
 import { badArgument } from "./validate.js";
 
 const HUB = "https://huggingface.co";
 const MAIN = "main";
+
+/** Where a folder has the SHA-256 of its files, by custom. */
+const SUMS = "SHA256SUMS";
 
 const EXPECTED =
   'the URL of a .gguf file or of a folder, "owner/repo" or "owner/repo/file.gguf" on the Hugging Face hub, ' +
@@ -20,6 +23,11 @@ const FILE_ENDING = /\.[a-z][a-z0-9_]*$/i;
 
 /** A page or a file of the hub: owner, repository, and where there are more: revision and path. */
 const HUB_PATH = /^\/([^/]+)\/([^/]+)(?:\/(?:tree|blob|resolve)\/([^/]+)((?:\/[^/]+)*))?\/?$/;
+
+/** The address that a page's, or a worker's, relative URLs start from. */
+export function baseAddress(): string {
+  return globalThis.document?.baseURI ?? globalThis.location?.href;
+}
 
 /**
  * Reads a source. Text is a URL where it has a scheme or starts with `/`, `./` or `../`, and where it is a bare
@@ -72,15 +80,20 @@ function fromHub({ owner, repo, path, revision }: HubPlace, source: string): Eng
   const name = [owner, repo, ...path].join("/");
   const id = revision === MAIN ? name : `${name}@${revision}`;
   const last = path.at(-1);
-  if (last === undefined) return { kind: "folder", url, id };
+  const sumsIn = (folder: readonly string[]): Sums => ({
+    kind: "hub",
+    url: `${HUB}/api/models/${owner}/${repo}/tree/${encodeURIComponent(revision)}?recursive=true`,
+    prefix: folder.map((part) => `${part}/`).join(""),
+  });
+  if (last === undefined) return { kind: "folder", url, id, sums: sumsIn([]) };
   if (isGguf(last)) {
     refuseLaterPart(source, last);
-    return { kind: "url", url, id };
+    return { kind: "url", url, id, sums: sumsIn(path.slice(0, -1)) };
   }
   if (FILE_ENDING.test(last)) {
     throw unsupported(JSON.stringify(source), `the whole repository, "${owner}/${repo}", or one of its .gguf files`);
   }
-  return { kind: "folder", url: `${url}/`, id };
+  return { kind: "folder", url: `${url}/`, id, sums: sumsIn(path) };
 }
 
 function fromUrl(source: string, base: string): EngineSource {
@@ -101,7 +114,7 @@ function fromUrl(source: string, base: string): EngineSource {
   url.hash = "";
   if (isGguf(url.pathname)) {
     refuseLaterPart(source, url.pathname);
-    return { kind: "url", url: url.href, id: url.href };
+    return { kind: "url", url: url.href, id: url.href, sums: sumsBeside(url) };
   }
   if (FILE_ENDING.test(url.pathname)) {
     const folder = new URL(".", url).href;
@@ -109,7 +122,14 @@ function fromUrl(source: string, base: string): EngineSource {
   }
   if (url.search !== "") throw badArgument("source", "the URL of a .gguf file, or a folder's without a query", source);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
-  return { kind: "folder", url: url.href, id: url.href };
+  return { kind: "folder", url: url.href, id: url.href, sums: sumsBeside(url) };
+}
+
+/** In the folder that `url` is, or is in. A file's query, which may let its reader in, lets in to what is beside it. */
+function sumsBeside(url: URL): Sums {
+  const sums = new URL(url);
+  sums.pathname = url.pathname.replace(/[^/]*$/, SUMS);
+  return { kind: "sha256sums", url: sums.href, prefix: "" };
 }
 
 /** What an address on the hub names, a page's as people copy it from the browser among them. */

@@ -40,11 +40,14 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-/** How far loading has come. */
+/** How far loading or verifying has come. */
 export interface Progress {
-  /** `download`: reading the model's files; `load`: from browser storage to the device; `compile`: preparing to run. */
-  phase: "download" | "load" | "compile";
-  /** The model's identity, {@link ModelInfo.id}. */
+  /**
+   * `download`: reading the model's files; `load`: from browser storage to the device; `compile`: preparing to run;
+   * `verify`: comparing what is stored with its digests.
+   */
+  phase: "download" | "load" | "compile" | "verify";
+  /** The name of the file being read; during `compile` the model's identity, {@link ModelInfo.id}. */
   file: string;
   /** Bytes done of `totalBytes`. `compile` counts no bytes: it reports 0 of 1 as it begins, 1 of 1 once it is over. */
   loadedBytes: number;
@@ -104,6 +107,113 @@ export interface ModelInfo {
   layers: number;
   /** Number of values that stand for a token between two layers: the last dimension of the hidden states. */
   hiddenSize: number;
+}
+
+/** Settings of `models.list`. */
+export interface ListOptions {
+  /** Whether downloads that were interrupted are listed as well. Default `false`. */
+  incomplete?: boolean;
+}
+
+/** Settings of `models.remove`. */
+export interface RemoveOptions {
+  /** Removes the model in this precision alone. Left out: in each that is stored. */
+  precision?: "compact" | "exact";
+}
+
+/** Settings of `models.verify`. */
+export interface VerifyOptions {
+  /** Verifies the model in this precision alone. Left out: in each that is stored. */
+  precision?: "compact" | "exact";
+  /** Whether damaged pieces are fetched again from where the model came from. Default `true`. */
+  repair?: boolean;
+  /** Called as verifying goes on, a few times a second, with phase `verify`, and `download` for repairs. */
+  onProgress?: (progress: Progress) => void;
+  /** Cancels: `verify` then rejects with a {@link PesiError} of kind `aborted`. What was repaired stays so. */
+  signal?: AbortSignal;
+}
+
+/** Settings of `forecast`; each means what it does in {@link LoadOptions}, and has the same default. */
+export type ForecastOptions = Pick<LoadOptions, "device" | "precision" | "contextLength" | "signal">;
+
+/** A model in browser storage, whole or in part. */
+export interface StoredModel {
+  /** The model's identity, {@link ModelInfo.id}: `load` takes it where `fromFiles` is `false`. */
+  id: string;
+  /** How its dense weights are held. */
+  precision: "compact" | "exact";
+  /** The model's name, where its metadata give one. */
+  name?: string;
+  /** The architecture's name in the model's metadata. */
+  architecture: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Whether all of it is there. */
+  complete: boolean;
+  /** Bytes it takes in browser storage now. */
+  storedBytes: number;
+  /** Bytes it takes in browser storage when whole. */
+  totalBytes: number;
+  /** Bytes of the published files that need not be fetched again. */
+  downloadedBytes: number;
+  /** Bytes of the published files. */
+  downloadBytes: number;
+  /** Whether every file matched a SHA-256 that is published with it. */
+  verified: boolean;
+  /** Whether it came from files picked on this device: those have to be picked again to load it. */
+  fromFiles: boolean;
+  /** When it was last written to, in milliseconds since 1970. */
+  updatedAt: number;
+}
+
+/** What verifying a stored model found. */
+export interface Verification {
+  /** The model's identity, {@link ModelInfo.id}. */
+  id: string;
+  /** Whether the model is whole and sound now, after repairs. */
+  ok: boolean;
+  /** Bytes in browser storage that were checked. */
+  checkedBytes: number;
+  /** Pieces that were not as they had been written. */
+  damagedPieces: number;
+  /** Those of them that were fetched again. */
+  repairedPieces: number;
+}
+
+/** What a model would take on this device, before it is downloaded. */
+export interface Forecast {
+  /** The model's identity, {@link ModelInfo.id}. */
+  id: string;
+  /** The architecture's name in the model's metadata. */
+  architecture: string;
+  /** The model's name, where its metadata give one. */
+  name?: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Whether the model is expected to fit the device. Only loading it shows for certain. */
+  fits: boolean;
+  /** Why it does not fit, as a sentence for people. */
+  reason?: string;
+  /** Bytes of the model's files. */
+  totalBytes: number;
+  /** Those of them that are here already. */
+  storedBytes: number;
+  /** Those of them that are still to be fetched. */
+  downloadBytes: number;
+  /** Memory the model would hold on the device; absent where that is not known. */
+  memory?: Omit<ModelInfo["memory"], "heapBytes">;
+  /** Tokens of prompt and answer together that this is the forecast for. */
+  contextLength: number;
+  /** The largest context with which the model would fit; 0 where it fits with none. */
+  largestContextLength: number;
+  /** An estimate of the tokens of an answer per second; absent where there is nothing to estimate it by. */
+  tokensPerSecond?: number;
+  /** What would compute. */
+  device: "webgpu" | "cpu";
+  /** The device by name. */
+  deviceName: string;
+  /** Why this device, as a sentence for people. */
+  deviceReason: string;
 }
 
 /** Settings of `Model.generate` beside its input. A setting left out, or `undefined`, takes its default. */

@@ -4,8 +4,14 @@
  */
 
 import { PesiError, type PesiErrorKind } from "./errors.js";
-import type { EngineGenerateOptions, EngineLoadOptions, GenerateInput } from "./protocol.js";
-import type { GenerateParams, LoadOptions } from "./types.js";
+import type {
+  EngineForecastOptions,
+  EngineGenerateOptions,
+  EngineLoadOptions,
+  GenerateInput,
+  StoredPlace,
+} from "./protocol.js";
+import type { GenerateParams, LoadOptions, VerifyOptions } from "./types.js";
 
 /** An object of unchecked values. */
 export type Untrusted = Readonly<Record<string, unknown>>;
@@ -152,7 +158,15 @@ export function stopTexts(value: unknown, parameter: string): readonly string[] 
   return stops.length === 0 ? undefined : stops;
 }
 
-const LOAD_OPTIONS = new Set(["device", "precision", "contextLength", "cache", "onProgress", "signal"]);
+/** A function to be told of progress, or `undefined`. */
+function progressListener(value: unknown): LoadOptions["onProgress"] {
+  if (value === undefined || typeof value === "function") return value as LoadOptions["onProgress"];
+  throw badArgument("onProgress", "a function", value);
+}
+
+const PRECISIONS = ["compact", "exact"] as const;
+const FORECAST_OPTIONS = new Set(["device", "precision", "contextLength", "signal"]);
+const LOAD_OPTIONS = new Set([...FORECAST_OPTIONS, "cache", "onProgress"]);
 
 /** The settings of `load`, checked and with their defaults. */
 export function loadOptions(value: unknown): {
@@ -163,21 +177,79 @@ export function loadOptions(value: unknown): {
 } {
   const given = object(value, "options", true);
   onlyKnown(given, "options", LOAD_OPTIONS);
+  const { device, options, signal } = placement(given);
+  return {
+    device,
+    options: { ...options, cache: boolean(given.cache, "cache") ?? true },
+    onProgress: progressListener(given.onProgress),
+    signal,
+  };
+}
+
+/** The settings of `forecast`, checked and with their defaults. */
+export function forecastOptions(value: unknown): {
+  device: "auto" | "webgpu" | "cpu";
+  options: EngineForecastOptions;
+  signal: AbortSignal | undefined;
+} {
+  const given = object(value, "options", true);
+  onlyKnown(given, "options", FORECAST_OPTIONS);
+  return placement(given);
+}
+
+/** What decides how a model lies in memory. */
+function placement(given: Untrusted): ReturnType<typeof forecastOptions> {
   const contextLength = number(given.contextLength, "contextLength", { min: 1, max: MAX_U32, whole: true });
-  const { onProgress } = given;
-  if (onProgress !== undefined && typeof onProgress !== "function") {
-    throw badArgument("onProgress", "a function", onProgress);
-  }
   return {
     device: oneOf(given.device, "device", ["auto", "webgpu", "cpu"]) ?? "auto",
     options: {
-      precision: oneOf(given.precision, "precision", ["compact", "exact"]) ?? "compact",
+      precision: oneOf(given.precision, "precision", PRECISIONS) ?? "compact",
       ...(contextLength === undefined ? {} : { contextLength }),
-      cache: boolean(given.cache, "cache") ?? true,
     },
-    onProgress: onProgress as LoadOptions["onProgress"],
     signal: abortSignal(given.signal, "signal"),
   };
+}
+
+const LIST_OPTIONS = new Set(["incomplete"]);
+const REMOVE_OPTIONS = new Set(["precision"]);
+const VERIFY_OPTIONS = new Set(["precision", "repair", "onProgress", "signal"]);
+
+/** The settings of `models.list`, checked and with their defaults. */
+export function listOptions(value: unknown): { incomplete: boolean } {
+  const given = object(value, "options", true);
+  onlyKnown(given, "options", LIST_OPTIONS);
+  return { incomplete: boolean(given.incomplete, "incomplete") ?? false };
+}
+
+/** Which stored model `models.remove` is to remove. */
+export function removeParams(id: unknown, value: unknown): StoredPlace {
+  const given = object(value, "options", true);
+  onlyKnown(given, "options", REMOVE_OPTIONS);
+  return storedPlace(id, given);
+}
+
+/** Which stored model `models.verify` is to verify, and how. */
+export function verifyParams(
+  id: unknown,
+  value: unknown,
+): {
+  params: StoredPlace & { repair: boolean };
+  onProgress: VerifyOptions["onProgress"];
+  signal: AbortSignal | undefined;
+} {
+  const given = object(value, "options", true);
+  onlyKnown(given, "options", VERIFY_OPTIONS);
+  return {
+    params: { ...storedPlace(id, given), repair: boolean(given.repair, "repair") ?? true },
+    onProgress: progressListener(given.onProgress),
+    signal: abortSignal(given.signal, "signal"),
+  };
+}
+
+function storedPlace(id: unknown, given: Untrusted): StoredPlace {
+  if (typeof id !== "string" || id === "") throw badArgument("id", "the id of a stored model", id);
+  const precision = oneOf(given.precision, "precision", PRECISIONS);
+  return { id, ...(precision === undefined ? {} : { precision }) };
 }
 
 /** The bounds of each sampling setting, by its name in {@link GenerateParams}. */

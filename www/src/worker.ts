@@ -1,13 +1,13 @@
 /**
- * The worker that owns a model: it starts the WebAssembly module, chooses the device, and answers the page's requests
- * as protocol.ts lays them out. What computes waits its turn; what only tokenizes is answered at once.
+ * The worker that owns a model, or answers one question about models: it starts the WebAssembly module, chooses the
+ * device, and answers the page's requests as protocol.ts lays them out. What computes waits its turn; what only
+ * tokenizes is answered at once.
  */
 
-import { chooseDevice, fallbackToCpu, requestSubgroupsAlways, type DeviceChoice } from "./device.js";
+import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
-import initWasm, { Model } from "./pesi_wasm.js";
+import initWasm, { forecast, listModels, Model, removeModel, verifyModel } from "./pesi_wasm.js";
 import type { FromWorker, GenerateInput, Method, Methods, Request, ToWorker } from "./protocol.js";
-import type { ModelInfo } from "./types.js";
 
 /** What a handler gets beside its parameters. */
 interface Context<M extends Method> {
@@ -33,27 +33,31 @@ let turn: Promise<unknown> = Promise.resolve();
 
 const handlers: Handlers = {
   async load({ source, device, options }, { signal, emit }) {
-    requestSubgroupsAlways(globalThis.GPUAdapter);
-    const [first] = await Promise.all([
-      chooseDevice(device, navigator.gpu as GPU | undefined, scope.isSecureContext),
-      initWasm(),
-    ]);
-    const loadOn = (choice: DeviceChoice): Promise<Model> => {
-      const { device: chosen } = choice;
-      const target = chosen === "webgpu" ? { device: chosen, adapter: choice.adapter } : { device: chosen };
-      return Model.load(source, { ...options, ...target, signal, onProgress: emit });
-    };
-    let choice = first;
-    try {
-      model = await loadOn(choice);
-    } catch (error) {
-      const { kind, message } = toWire(error);
-      if (device !== "auto" || choice.device !== "webgpu" || kind !== "no_adapter") throw error;
-      choice = fallbackToCpu(message);
-      model = await loadOn(choice);
-    }
-    const info: ModelInfo = { ...model.info(), deviceName: choice.name, deviceReason: choice.reason };
-    return info;
+    const { result, choice } = await onDevice(device, (target) =>
+      Model.load(source, { ...options, ...target, signal, onProgress: emit }),
+    );
+    model = result;
+    return { ...model.info(), deviceName: choice.name, deviceReason: choice.reason };
+  },
+
+  async forecast({ source, device, options }, { signal }) {
+    const { result, choice } = await onDevice(device, (target) => forecast(source, { ...options, ...target, signal }));
+    return { ...result, device: choice.device, deviceName: choice.name, deviceReason: choice.reason };
+  },
+
+  async listModels(params) {
+    await initWasm();
+    return listModels(params);
+  },
+
+  async removeModel(params) {
+    await initWasm();
+    return removeModel(params);
+  },
+
+  async verifyModel(params, { signal, emit }) {
+    await initWasm();
+    return verifyModel({ ...params, signal, onProgress: emit });
   },
 
   async encode({ text }) {
@@ -89,6 +93,19 @@ const handlers: Handlers = {
     });
   },
 };
+
+/** Starts the module, chooses the device, and does `work` for it. */
+async function onDevice<T>(
+  requested: "auto" | "webgpu" | "cpu",
+  work: (target: Target) => Promise<T>,
+): Promise<{ readonly result: T; readonly choice: DeviceChoice }> {
+  requestSubgroupsAlways(globalThis.GPUAdapter);
+  const [choice] = await Promise.all([
+    chooseDevice(requested, navigator.gpu as GPU | undefined, scope.isSecureContext),
+    initWasm(),
+  ]);
+  return workOn(requested, choice, work);
+}
 
 function loaded(): Model {
   if (model === undefined) throw new PesiError("disposed", "The worker holds no model");
