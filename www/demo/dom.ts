@@ -36,3 +36,30 @@ const status = byId("status", HTMLElement);
 export function announce(text: string): void {
   status.textContent = text;
 }
+
+let isPressed = false;
+let onRelease: (() => void)[] = [];
+
+/**
+ * Resolves once nothing is being clicked on. What moves between a button's going down and coming up takes the click
+ * from it; leaving a field by pressing a button, and answers that come meanwhile, must not.
+ */
+export function released(): Promise<void> {
+  return isPressed ? new Promise((resolve) => onRelease.push(resolve)) : Promise.resolve();
+}
+
+document.addEventListener("mousedown", () => (isPressed = true), { capture: true });
+for (const end of ["mouseup", "dragend", "blur"]) {
+  window.addEventListener(
+    end,
+    ({ type, target }) => {
+      if (type === "blur" && target !== window) return;
+      isPressed = false;
+      const waiting = onRelease;
+      onRelease = [];
+      // The click itself comes right after.
+      setTimeout(() => waiting.forEach((resolve) => resolve()));
+    },
+    { capture: true },
+  );
+}

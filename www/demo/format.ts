@@ -44,3 +44,15 @@ export function rate(perSecond: number): string {
 export function count(value: number): string {
   return value.toLocaleString("en");
 }
+
+/** A large number in short, such as `135 million`. */
+export function short(value: number): string {
+  const three = { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 } as const;
+  return value.toLocaleString("en", three);
+}
+
+/** A day, such as `24 Nov 2026`. */
+export function day(millisecondsSince1970: number): string {
+  const parts = { day: "numeric", month: "short", year: "numeric" } as const;
+  return new Date(millisecondsSince1970).toLocaleDateString("en-GB", parts);
+}

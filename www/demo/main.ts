@@ -5,8 +5,16 @@
  * have an address chosen already.
  *
  * Tests and other programs may rely on these ids:
- * - `#load` loads the chosen model; `#progress` is the bar meanwhile, a `<progress>` with value and max in bytes, or
- *   without a value where there is no size; `#cancel-load` gives up; `#load-error` says what failed;
+ * - `#load` loads the chosen model, or goes on where a download broke off; `#progress` is the bar meanwhile, a
+ *   `<progress>` with value and max in bytes, or without a value where there is no size; `#cancel-load` gives up;
+ *   `#load-error` says what failed, and `#load-unstored` is there where it would do without browser storage;
+ * - `#forecast`, in the chosen entry, says what the model would take: its `data-state` goes from `checking` to `known`
+ *   or `failed`, or is `offered` until `#check-device` is pressed; `data-fits` is `true` or `false`, `#forecast-misfit`
+ *   says why, and `#load-shorter` loads with the context that would fit;
+ * - `#open-storage` opens `#storage`, the sheet of stored models: `#stored-models` holds an `li` for each, with
+ *   `data-id`, `data-precision`, `data-complete`, a `data-mode` of `idle`, `verifying`, `confirming` or `removing`, and
+ *   buttons with the `data-action` `load` (also to resume), `verify`, `cancel`, `remove`, `confirm`, `keep`;
+ *   `#storage-summary`, beside the button, says what there is, `#storage-space` how full storage is;
  * - `#prompt` takes the message, `#send` sends it, `#stop` stops the answer and is there only while one is written;
  * - `#messages` holds an `article.user` or `article.assistant` per message; an assistant's `data-state` goes from
  *   `waiting` over `thinking`, where the model reasons, and `writing` to `done`, `stopped` or `failed`, and its text
@@ -19,12 +27,16 @@
  * - `body[data-view]` is `picker`, `loading` or `chat`.
  */
 
-import { load, PesiError, type LoadOptions, type Model, type ModelInfo, type Progress } from "../pesi.js";
+import { load, PesiError, type LoadOptions, type Model, type ModelInfo, type StoredModel } from "../pesi.js";
 import { Conversation, startScrolling } from "./conversation.js";
-import { announce, byId, fill } from "./dom.js";
+import { announce, byId, fill, released } from "./dom.js";
+import { hideForecast, showForecast, startForecast } from "./forecast.js";
 import * as format from "./format.js";
-import { currentChoice, startPicker, type Choice } from "./picker.js";
+import { chooseStored, currentChoice, startPicker, type Choice } from "./picker.js";
+import { showProgress, startProgress } from "./progress.js";
 import { offerEffort, startSettings, suggest } from "./settings.js";
+import { startStorage } from "./storage-view.js";
+import * as stored from "./stored.js";
 
 const SUGGESTIONS = [
   "What is the capital of France?",
@@ -34,12 +46,16 @@ const SUGGESTIONS = [
 ];
 
 const parameters = new URLSearchParams(location.search);
+// Whatever the address says is handed on: the package says what is wrong with it.
+const device = (parameters.get("device") ?? undefined) as LoadOptions["device"] | undefined;
 const picker = byId("picker", HTMLElement);
 const pickerForm = byId("picker-form", HTMLFormElement);
+const loadButton = byId("load", HTMLButtonElement);
 const loadError = byId("load-error", HTMLElement);
+const unstoredButton = byId("load-unstored", HTMLButtonElement);
+const storageLine = byId("storage-line", HTMLElement);
 const loading = byId("loading", HTMLElement);
 const cancelButton = byId("cancel-load", HTMLButtonElement);
-const progressBar = byId("progress", HTMLProgressElement);
 const chat = byId("chat", HTMLElement);
 const composer = byId("composer", HTMLElement);
 const welcome = byId("welcome", HTMLElement);
@@ -54,103 +70,99 @@ const deviceButton = byId("device-button", HTMLButtonElement);
 let model: Model | undefined;
 let conversation: Conversation | undefined;
 let loadingController: AbortController | undefined;
+/** How the last load was to be, beside what the page has no say in. */
+let lastSettings: LoadSettings = {};
+let knowsStored = false;
 
+type LoadSettings = Pick<LoadOptions, "cache" | "contextLength" | "precision">;
 type View = "picker" | "loading" | "chat";
 
 function show(view: View): void {
   document.body.dataset.view = view;
   picker.hidden = view === "chat";
-  pickerForm.hidden = view !== "picker";
+  for (const element of [pickerForm, storageLine]) element.hidden = view !== "picker";
   loading.hidden = view !== "loading";
   for (const element of [chat, composer, newChatButton, deviceButton]) element.hidden = view !== "chat";
 }
 
-async function loadChosen(): Promise<void> {
+/** Shows what the chosen model would take; of other servers' only once somebody asks, or if some of it is here. */
+async function showChosen(isTyping: boolean): Promise<void> {
+  await released();
+  if (document.body.dataset.view !== "picker" || !knowsStored) return;
+  const choice = currentChoice();
+  if (typeof choice === "string") return hideForecast();
+  const isFree = choice.host === undefined || stored.withId(choice.id) !== undefined;
+  // Half an address is nothing to ask for.
+  if (isTyping && isFree) hideForecast();
+  else showForecast(choice, isFree);
+}
+
+/** Asks what is stored, and then what the chosen model would take. */
+async function lookAround(): Promise<void> {
+  await stored.refresh();
+  knowsStored = true;
+  await showChosen(false);
+}
+
+async function loadChosen(settings: LoadSettings = {}): Promise<void> {
   const choice = currentChoice();
   if (typeof choice === "string") {
     showLoadError(choice);
     return;
   }
+  hideForecast();
   loadError.hidden = true;
+  unstoredButton.hidden = true;
+  lastSettings = settings;
   const controller = new AbortController();
   loadingController = controller;
   show("loading");
   startProgress(choice.name);
   cancelButton.focus();
-  const device = parameters.get("device");
   try {
     model = await load(choice.source, {
-      // Whatever the address says is handed on: the package says what is wrong with it.
-      ...(device === null ? {} : { device: device as NonNullable<LoadOptions["device"]> }),
+      ...settings,
+      ...(device === undefined ? {} : { device }),
       onProgress: showProgress,
       signal: controller.signal,
     });
     startChat(model, choice);
   } catch (error) {
     show("picker");
+    void lookAround();
     if (error instanceof PesiError && error.kind === "aborted") announce("Loading was cancelled");
-    else showLoadError(error instanceof Error ? error.message : String(error));
-    byId("load", HTMLButtonElement).focus();
+    else showFailure(error);
+    loadButton.focus();
   } finally {
     loadingController = undefined;
   }
+}
+
+function resume(chosen: StoredModel): void {
+  chooseStored(chosen);
+  void loadChosen({ precision: chosen.precision });
+}
+
+function showFailure(error: unknown): void {
+  if (!(error instanceof PesiError) || error.kind !== "quota_exceeded") {
+    showLoadError(error instanceof Error ? error.message : String(error));
+    return;
+  }
+  const { needed, stored: here, quota, usage } = error.details;
+  const size = (bytes: number | string | undefined): string => (typeof bytes === "number" ? format.bytes(bytes) : "");
+  const parts = ["There is no room to store the model in this browser."];
+  if (needed !== undefined) parts.push(`It takes ${size(needed)}, of which ${size(here ?? 0)} is stored.`);
+  if (quota !== undefined && usage !== undefined) {
+    parts.push(`The browser gives this site ${size(quota)}, and ${size(usage)} of that is in use.`);
+  }
+  unstoredButton.hidden = false;
+  showLoadError(parts.join(" "));
 }
 
 function showLoadError(text: string): void {
   loadError.textContent = text;
   loadError.hidden = false;
   loadError.scrollIntoView({ block: "nearest" });
-}
-
-const PHASES: Readonly<Record<Progress["phase"], string>> = {
-  download: "Downloading",
-  load: "Moving to the device:",
-  compile: "Preparing",
-};
-
-let progressName = "";
-let announcedQuarter = 0;
-
-function startProgress(name: string): void {
-  progressName = name;
-  announcedQuarter = 0;
-  progressBar.removeAttribute("value");
-  delete loading.dataset.phase;
-  fill(loading, { title: `Opening ${name}`, percent: "", bytes: "", speed: "", eta: "" });
-  announce(`Loading ${name}`);
-}
-
-function showProgress({ phase, loadedBytes, totalBytes, bytesPerSecond, etaSeconds }: Progress): void {
-  if (loading.dataset.phase !== phase) {
-    loading.dataset.phase = phase;
-    announcedQuarter = 0;
-    for (const step of loading.querySelectorAll<HTMLElement>("[data-phase]")) {
-      step.toggleAttribute("data-current", step.dataset.phase === phase);
-    }
-  }
-  const inBytes = phase !== "compile";
-  const known = inBytes && totalBytes > 0;
-  const share = known ? Math.min(1, loadedBytes / totalBytes) : 0;
-  if (known) {
-    progressBar.max = totalBytes;
-    progressBar.value = loadedBytes;
-  } else {
-    progressBar.removeAttribute("value");
-  }
-  const isTimed = known && share < 1 && bytesPerSecond > 0 && Number.isFinite(etaSeconds);
-  const amount = known ? `${format.bytes(loadedBytes)} of ${format.bytes(totalBytes)}` : format.bytes(loadedBytes);
-  fill(loading, {
-    title: `${PHASES[phase]} ${progressName}`,
-    percent: known ? `${Math.floor(share * 100)}%` : "",
-    bytes: inBytes ? amount : "",
-    speed: inBytes && bytesPerSecond > 0 ? `${format.bytes(bytesPerSecond)}/s` : "",
-    eta: isTimed ? format.timeLeft(etaSeconds) : "",
-  });
-  const quarter = Math.floor(share * 4);
-  if (quarter > announcedQuarter) {
-    announcedQuarter = quarter;
-    announce(`${PHASES[phase]} ${progressName}: ${quarter * 25} percent`);
-  }
 }
 
 function startChat(loaded: Model, choice: Choice): void {
@@ -183,7 +195,8 @@ function startChat(loaded: Model, choice: Choice): void {
 function storageText({ fromStorage, storageError, memory }: ModelInfo): string {
   const size = format.bytes(memory.weightsBytes);
   if (fromStorage) return `${size}, from this browser’s storage: nothing was downloaded`;
-  return storageError === undefined ? `${size}, now in this browser’s storage` : `${size}, not in this browser’s storage`;
+  const isStored = storageError === undefined && lastSettings.cache !== false;
+  return isStored ? `${size}, now in this browser’s storage` : `${size}, not in this browser’s storage`;
 }
 
 function unstoredText({ storageError }: ModelInfo): string {
@@ -224,8 +237,9 @@ async function changeModel(): Promise<void> {
   model = undefined;
   conversation = undefined;
   show("picker");
-  byId("load", HTMLButtonElement).focus();
+  loadButton.focus();
   await leaving?.dispose();
+  await lookAround();
 }
 
 function fitPrompt(): void {
@@ -238,6 +252,7 @@ pickerForm.addEventListener("submit", (event) => {
   event.preventDefault();
   void loadChosen();
 });
+unstoredButton.addEventListener("click", () => void loadChosen({ ...lastSettings, cache: false }));
 cancelButton.addEventListener("click", () => loadingController?.abort());
 promptForm.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -282,5 +297,15 @@ byId("suggestions", HTMLUListElement).append(
 
 startSettings();
 startScrolling();
+startStorage(resume);
+startForecast(device, (contextLength) => void loadChosen({ contextLength }));
+stored.onChange(() => {
+  // What is here has changed, and so has what is still to be fetched.
+  hideForecast();
+  void showChosen(false);
+});
 show("picker");
-startPicker(parameters.get("model")).catch((error: unknown) => showLoadError(String(error)));
+startPicker(parameters.get("model"), (isTyping) => void showChosen(isTyping)).catch((error: unknown) => {
+  showLoadError(String(error));
+});
+void lookAround();

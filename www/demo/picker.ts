@@ -1,9 +1,11 @@
 /** The list of models to choose from: those of models.json, files or a folder, an address. */
 
+import type { ModelSource, StoredModel } from "../pesi.js";
+import { lastPart, readAddress } from "./address.js";
 import { byId, find, fromTemplate } from "./dom.js";
 import * as format from "./format.js";
-import type { ModelSource } from "../pesi.js";
 import type { Sampling } from "./settings.js";
+import * as stored from "./stored.js";
 
 /** An entry of models.json. */
 interface ListedModel {
@@ -25,11 +27,18 @@ export interface Choice {
   readonly name: string;
   /** Whether `name` is the list's, which stands over the one in the model's metadata. */
   readonly isListed: boolean;
+  /** Its id in browser storage, as far as it is known. */
+  readonly id?: string;
+  /** The server that has it, where that is another one than the page's. */
+  readonly host?: string;
   readonly sampling?: Sampling;
 }
 
 /** Files or a folder of this device. */
 type Picked = Pick<Choice, "source" | "name">;
+
+/** Told of each new choice; `isTyping` while an address is being written and may not be whole. */
+type ChoiceListener = (isTyping: boolean) => void;
 
 const choices = byId("choices", HTMLFieldSetElement);
 const files = byId("files", HTMLInputElement);
@@ -39,10 +48,16 @@ const url = byId("url", HTMLInputElement);
 const loadButton = byId("load", HTMLButtonElement);
 const listed = new Map<string, ListedModel>();
 let picked: Picked | undefined;
+/** What the package called a choice, and the choice's source. */
+let identified: { readonly source: ModelSource; readonly id: string } | undefined;
+let onChoice: ChoiceListener = () => {};
 
 /** Fills the list; `address`, where given, is put into the address field and chosen. */
-export async function startPicker(address: string | null): Promise<void> {
-  choices.addEventListener("change", showChoice);
+export async function startPicker(address: string | null, listener: ChoiceListener): Promise<void> {
+  onChoice = listener;
+  choices.addEventListener("change", () => showChoice());
+  url.addEventListener("input", () => showChoice(true));
+  stored.onChange(showStored);
   files.addEventListener("change", () => pickFiles(files));
   folder.addEventListener("change", () => pickFiles(folder));
   byId("choose-files", HTMLButtonElement).addEventListener("click", () => files.click());
@@ -56,23 +71,48 @@ export async function startPicker(address: string | null): Promise<void> {
   choices.prepend(choices.querySelector("legend") ?? "", ...models.map(modelChoice));
   const [first] = models;
   if (address !== null && listed.has(address)) check(address);
-  else if (first !== undefined && chosen() === undefined) check(first.source);
+  else if (first !== undefined && chosen() === null) check(first.source);
+  showStored();
   showChoice();
 }
 
 /** The choice as it stands, or a sentence on what is missing. */
 export function currentChoice(): Choice | string {
-  const value = chosen();
+  const choice = incompleteChoice();
+  return typeof choice === "string" || identified?.source !== choice.source ? choice : { ...choice, id: identified.id };
+}
+
+function incompleteChoice(): Choice | string {
+  const value = chosen()?.value;
   if (value === "url") {
     const address = url.value.trim();
     if (address === "") return "Enter the address of a model.";
-    return { source: address, name: lastPart(address), isListed: false };
+    return { ...readAddress(address, document.baseURI), source: address, name: lastPart(address), isListed: false };
   }
   if (value === "files") {
     return picked === undefined ? "Choose a model’s files or its folder." : { ...picked, isListed: false };
   }
   const model = value === undefined ? undefined : listed.get(value);
-  return model === undefined ? "Choose a model." : { ...model, isListed: true };
+  if (model === undefined) return "Choose a model.";
+  return { ...readAddress(model.source, document.baseURI), ...model, isListed: true };
+}
+
+/** Chooses a stored model: the list's entry for it, or else its address. */
+export function chooseStored({ id }: StoredModel): void {
+  const entry = [...listed.keys()].find((source) => readAddress(source, document.baseURI).id === id);
+  if (entry === undefined) url.value = id;
+  check(entry ?? "url");
+}
+
+/** Takes note of the id that the package has for a choice. */
+export function identify(source: ModelSource, id: string): void {
+  identified = { source, id };
+  showStored();
+}
+
+/** The element of what is chosen, for more to be shown in it. */
+export function chosenElement(): HTMLElement | null {
+  return chosen()?.closest<HTMLElement>(".choice") ?? null;
 }
 
 async function fetchModels(): Promise<readonly ListedModel[]> {
@@ -128,23 +168,47 @@ async function chooseFolder(): Promise<void> {
   }
 }
 
-/** The last part of an address's path, without a query. */
-function lastPart(address: string): string {
-  return /([^/]+)\/*$/.exec(address.replace(/[?#].*$/, ""))?.[1] ?? address;
+function chosen(): HTMLInputElement | null {
+  return choices.querySelector<HTMLInputElement>("input[name=model]:checked");
 }
 
-function chosen(): string | undefined {
-  return choices.querySelector<HTMLInputElement>("input[name=model]:checked")?.value;
+function radios(): NodeListOf<HTMLInputElement> {
+  return choices.querySelectorAll<HTMLInputElement>("input[name=model]");
 }
 
 function check(value: string): void {
-  for (const radio of choices.querySelectorAll<HTMLInputElement>("input[name=model]")) {
+  for (const radio of radios()) {
     if (radio.value === value) radio.checked = true;
   }
   showChoice();
 }
 
-function showChoice(): void {
-  const model = listed.get(chosen() ?? "");
-  loadButton.textContent = model === undefined ? "Load model" : `Load model · ${format.bytes(model.bytes)}`;
+function showChoice(isTyping = false): void {
+  showLoadButton();
+  onChoice(isTyping);
+}
+
+/** Says of each entry, and on the button, what is here already. */
+function showStored(): void {
+  for (const radio of radios()) {
+    const model = listed.get(radio.value);
+    const state = radio.closest(".choice")?.querySelector<HTMLElement>(".choice-state");
+    if (model === undefined || !state) continue;
+    const here = stored.withId(readAddress(model.source, document.baseURI).id);
+    state.hidden = here === undefined;
+    if (here === undefined) continue;
+    state.toggleAttribute("data-partial", !here.complete);
+    state.textContent = here.complete ? "Stored here" : `Resume: ${stored.percentHere(here)}% here`;
+  }
+  showLoadButton();
+}
+
+function showLoadButton(): void {
+  const choice = currentChoice();
+  const model = listed.get(chosen()?.value ?? "");
+  const here = typeof choice === "string" ? undefined : stored.withId(choice.id);
+  let label = model === undefined ? "Load model" : `Load model · ${format.bytes(model.bytes)}`;
+  if (here?.complete) label = "Load model · stored here";
+  else if (here !== undefined) label = `Resume · ${stored.percentHere(here)}% here`;
+  loadButton.textContent = label;
 }
