@@ -33,7 +33,7 @@ const PARTIAL = {
   downloadBytes: 13_789_200_000,
   verified: false,
   fromFiles: false,
-  updatedAt: Date.UTC(2026, 10, 23, 12),
+  createdAt: Date.UTC(2026, 10, 23, 12),
 };
 
 const WHOLE = {
@@ -48,7 +48,7 @@ const WHOLE = {
   downloadBytes: 98_362_432,
   verified: true,
   fromFiles: false,
-  updatedAt: Date.UTC(2026, 10, 24, 12),
+  createdAt: Date.UTC(2026, 10, 24, 12),
 };
 
 const OF_FILES = {
@@ -58,7 +58,7 @@ const OF_FILES = {
   precision: "exact",
   verified: false,
   fromFiles: true,
-  updatedAt: Date.UTC(2026, 10, 22, 12),
+  createdAt: Date.UTC(2026, 10, 22, 12),
 };
 
 const FORECAST = {

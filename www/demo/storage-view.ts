@@ -259,7 +259,7 @@ function factsText(model: StoredModel): string {
     if (fromFiles) parts.push("from files of yours: choose them again to load it");
     if (verified) parts.push("matches its published SHA-256");
   }
-  parts.push(format.day(model.updatedAt).replaceAll(" ", "\u00a0"));
+  parts.push(format.day(model.createdAt).replaceAll(" ", "\u00a0"));
   // A line may end with a dot, and does not begin with one.
   return parts.join("\u00a0· ");
 }

@@ -47,7 +47,7 @@ export async function refresh(): Promise<void> {
   }
   // Only the last to ask knows how things stand.
   if (turn !== asked) return;
-  list.sort((a, b) => b.updatedAt - a.updatedAt);
+  list.sort((a, b) => b.createdAt - a.createdAt);
   const isSame = JSON.stringify(list) === JSON.stringify(known) && failed === failure;
   known = list;
   failure = failed;

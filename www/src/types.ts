@@ -163,7 +163,7 @@ export interface StoredModel {
   /** Whether it came from files picked on this device: those have to be picked again to load it. */
   fromFiles: boolean;
   /** When it was last written to, in milliseconds since 1970. */
-  updatedAt: number;
+  createdAt: number;
 }
 
 /** What verifying a stored model found. */
