@@ -55,8 +55,9 @@ pub async fn create_engine(
 ) -> Result<Box<dyn Engine>> {
     match kind {
         DeviceKind::Cpu => {
-            check_addressable(plan)?;
-            let device = CpuDevice::new(plan.clone(), context_length);
+            let needed = CpuDevice::needed(plan, context_length).total();
+            check_addressable(needed, usize::BITS)?;
+            let device = CpuDevice::new(plan.clone(), context_length)?;
             Ok(Box::new(CpuEngine::new(device, plan.n_vocab)))
         }
         #[cfg(feature = "gpu")]
@@ -67,15 +68,16 @@ pub async fn create_engine(
     }
 }
 
-/// Bytes of weights that fit beside everything else where addresses have 32 bits.
+/// Bytes of a model that fit where addresses have 32 bits, beside the rest of the program: heads of files,
+/// the tokenizer, what is being loaded, what products keep.
 const ADDRESSABLE: u64 = 7 << 29;
 
-/// Refuses a model whose weights no memory of this machine's kind can hold: a WebAssembly module has
-/// 4 GiB.
-fn check_addressable(plan: &Plan) -> Result<()> {
-    let needed = plan.weights.packed_bytes();
-    if usize::BITS == 32 && needed > ADDRESSABLE {
-        let message = "the model is too large to run on the CPU in a browser; it needs WebGPU";
+/// Refuses a model of which no memory with addresses of `address_bits` holds the `needed` bytes: a
+/// WebAssembly module has 4 GiB.
+fn check_addressable(needed: u64, address_bits: u32) -> Result<()> {
+    if address_bits == 32 && needed > ADDRESSABLE {
+        let message = "the model is too large to run on the CPU in a browser; it needs WebGPU or a \
+                       shorter context";
         return Err(Error::new(ErrorKind::OutOfMemory, message)
             .with("needed", needed)
             .with("limit", ADDRESSABLE));
@@ -154,9 +156,6 @@ pub trait Engine: Sink {
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>>;
 }
 
-/// Tokens of a chunk on the CPU: small enough to stop soon, large enough to share matrix rows.
-const CPU_CHUNK: usize = 16;
-
 /// The CPU as a device.
 pub struct CpuEngine {
     device: CpuDevice,
@@ -189,11 +188,11 @@ impl Sink for CpuEngine {
 
 impl Engine for CpuEngine {
     fn max_chunk(&self) -> usize {
-        CPU_CHUNK
+        cpu::MAX_CHUNK
     }
 
     fn max_evaluation(&self) -> usize {
-        CPU_CHUNK
+        cpu::MAX_CHUNK
     }
 
     fn max_batch(&self) -> usize {
@@ -209,8 +208,7 @@ impl Engine for CpuEngine {
     }
 
     fn memory(&self) -> MemoryUse {
-        let [weights, caches, scratch] = self.device.memory();
-        MemoryUse { weights, caches, scratch }
+        self.device.memory()
     }
 
     fn warm_up(&mut self) -> LocalFuture<'_, Result<()>> {
@@ -271,5 +269,106 @@ impl Engine for CpuEngine {
             }
             Ok(drawn)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ops::{Buffer, BufferId, Heads, Linear, Then, rope::RopeTable},
+        weights::{Grouping, Layout, Precision, Segment, Weight, WeightTable},
+    };
+
+    const N_COLS: usize = 64;
+
+    /// A plan that holds a matrix of `n_rows` rows in `layout`, and a cache for `window`.
+    fn plan(layout: Layout, n_rows: usize, window: Option<usize>) -> Plan {
+        let n_cols = if layout == Layout::Vector { 1 } else { N_COLS };
+        let segments = vec![Segment { layout, rows: 0..n_rows, parts: Vec::new() }];
+        let name = layout.name().to_owned();
+        let weight = Weight { name, n_rows, n_cols, grouping: Grouping::Rows, segments };
+        let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim: 8 };
+        let [x, out] = [0, 1].map(BufferId);
+        Plan {
+            weights: WeightTable { weights: vec![weight] },
+            precision: Precision::Compact,
+            buffers: vec![Buffer { name: "x", width: N_COLS }, Buffer { name: "out", width: 1 }],
+            caches: vec![CacheShape { heads, window }],
+            rope: RopeTable { frequencies: vec![1.0; 4], magnitude: 1.0 },
+            layers: Vec::new(),
+            layer_ends: Vec::new(),
+            head: Linear { weight: WeightId(0), bias: None, norm: None, x, out, then: Then::Store },
+            n_vocab: n_rows,
+        }
+    }
+
+    #[test]
+    fn what_a_plan_needs_on_the_cpu_is_what_it_then_holds() {
+        for layout in Layout::MATRICES.into_iter().chain([Layout::Vector]) {
+            for window in [None, Some(1), Some(1000)] {
+                for context_length in [1, 300, 5000] {
+                    let plan = plan(layout, 100, window);
+                    let needed = CpuDevice::needed(&plan, context_length);
+                    let device = CpuDevice::new(plan, context_length).unwrap();
+                    assert_eq!(device.memory(), needed, "{layout:?}, {context_length}");
+                }
+            }
+        }
+    }
+
+    /// Bytes for a block of 32 columns, or an element of a vector.
+    #[test]
+    fn the_cpu_holds_scales_as_single_floats() {
+        for (layout, bytes) in [
+            (Layout::U4, 16 + 8),
+            (Layout::Fp4, 16 + 1),
+            (Layout::I8, 32 + 4),
+            (Layout::I8Group16, 32 + 8),
+            (Layout::I8Affine, 32 + 8),
+            (Layout::F16, 64),
+            (Layout::Bf16, 64),
+            (Layout::F32, 128),
+            (Layout::Vector, 4),
+        ] {
+            let n_blocks = if layout == Layout::Vector { 1000 } else { 1000 * N_COLS as u64 / 32 };
+            let needed = CpuDevice::needed(&plan(layout, 1000, None), 1);
+            assert_eq!(needed.weights, n_blocks * bytes, "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn what_32_bits_cannot_address_is_refused_by_what_the_cpu_holds() {
+        // As packed these rows would fit.
+        let plan = plan(Layout::U4, (ADDRESSABLE / 40) as usize, None);
+        assert!(plan.weights.packed_bytes() <= ADDRESSABLE);
+        let needed = CpuDevice::needed(&plan, 1).total();
+        let error = check_addressable(needed, 32).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert_eq!(error.detail("needed"), Some(&needed.into()));
+        assert_eq!(error.detail("limit"), Some(&ADDRESSABLE.into()));
+        check_addressable(needed, 64).unwrap();
+        check_addressable(ADDRESSABLE, 32).unwrap();
+    }
+
+    #[test]
+    fn a_context_counts_in_what_the_cpu_needs() {
+        let plan = plan(Layout::F32, 1, None);
+        // Keys and values of one head of 8 elements.
+        let longest = (ADDRESSABLE / (2 * 8 * 4)) as usize;
+        let needed = |n: usize| CpuDevice::needed(&plan, n).total();
+        check_addressable(needed(longest / 10 * 9), 32).unwrap();
+        check_addressable(needed(longest), 32).unwrap_err();
+    }
+
+    #[test]
+    fn a_cache_that_no_memory_holds_is_refused_and_nothing_stays() {
+        let plan = plan(Layout::F32, 1, None);
+        let needed = CpuDevice::needed(&plan, usize::MAX >> 8);
+        let created = pollster::block_on(create_engine(&DeviceKind::Cpu, &plan, usize::MAX >> 8));
+        let Err(error) = created else { panic!("no memory holds so many positions") };
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert_eq!(error.detail("needed"), Some(&needed.total().into()));
+        assert!(error.detail("granted").is_some());
     }
 }

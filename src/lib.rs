@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod memory;
 pub mod model;
 pub mod ops;
 pub mod sampler;

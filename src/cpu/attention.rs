@@ -1,7 +1,11 @@
 //! Causal attention over a cache: twin of `shaders/attention.wgsl`.
 
 use super::linear::dot_f32;
-use crate::ops::{CacheShape, Heads};
+use crate::{
+    error::Result,
+    memory::Allocation,
+    ops::{CacheShape, Heads},
+};
 
 /// Keys and values of one layer in f32, position after position.
 pub struct Cache {
@@ -17,9 +21,34 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub fn new(shape: CacheShape, context_length: usize) -> Self {
+    /// Allocates room for every position that is ever held in a context of `context_length`.
+    ///
+    /// # Errors
+    /// Those of `allocation`.
+    pub fn new(
+        shape: CacheShape,
+        context_length: usize,
+        allocation: &mut Allocation,
+    ) -> Result<Self> {
+        let n_values = Self::n_values(shape, context_length);
         let capacity = shape.capacity(context_length);
-        Self { shape, capacity, start: 0, keys: Vec::new(), values: Vec::new() }
+        let [keys, values] = [allocation.room_for(n_values)?, allocation.room_for(n_values)?];
+        Ok(Self { shape, capacity, start: 0, keys, values })
+    }
+
+    /// Bytes that such a cache takes.
+    pub fn needed(shape: CacheShape, context_length: usize) -> u64 {
+        2 * 4 * Self::n_values(shape, context_length)
+    }
+
+    /// Numbers in the keys, and in the values, at most.
+    fn n_values(shape: CacheShape, context_length: usize) -> u64 {
+        // With a window positions stay until they are twice as many as must be kept.
+        let n_positions = match shape.window {
+            Some(_) => shape.capacity(context_length).saturating_mul(2).min(context_length),
+            None => context_length,
+        };
+        n_positions as u64 * shape.heads.kv_width() as u64
     }
 
     /// Memory in use.

@@ -17,8 +17,10 @@ use std::ops::Range;
 
 pub use self::{sample::Sampler, weights::CpuWeight};
 use crate::{
+    engine::MemoryUse,
     error::Result,
-    ops::{BufferId, CacheShape, Experts, Linear, Op, Plan},
+    memory::Allocation,
+    ops::{Buffer, BufferId, CacheShape, Experts, Linear, Op, Plan},
     weights::{Section, Sink, WeightId},
 };
 
@@ -28,7 +30,7 @@ pub struct CpuDevice {
     weights: Vec<CpuWeight>,
     /// Activations of the chunk being computed, by [`BufferId`].
     buffers: Vec<Vec<f32>>,
-    /// Keys and values by cache; they grow with the positions in use.
+    /// Keys and values by cache.
     caches: Vec<attention::Cache>,
     /// Entries of [`RopeTable::entries`](crate::ops::rope::RopeTable::entries).
     rotations: Vec<[f32; 2]>,
@@ -39,32 +41,64 @@ pub struct CpuDevice {
     n_tokens: usize,
 }
 
+/// Most tokens of a chunk: small enough to stop soon, large enough to share matrix rows.
+pub const MAX_CHUNK: usize = 16;
+
 impl CpuDevice {
-    /// Allocates the weights of `plan`, zeroed until they are written through [`Sink`].
-    pub fn new(plan: Plan, context_length: usize) -> Self {
-        Self {
-            weights: plan.weights.weights.iter().map(CpuWeight::new).collect(),
-            buffers: vec![Vec::new(); plan.buffers.len()],
+    /// Bytes that `plan` takes with `context_length` positions.
+    pub fn needed(plan: &Plan, context_length: usize) -> MemoryUse {
+        let buffers: u64 = plan.buffers.iter().map(|buffer| 4 * n_values(buffer)).sum();
+        MemoryUse {
+            weights: plan.weights.weights.iter().map(CpuWeight::needed).sum(),
             caches: plan
                 .caches
                 .iter()
-                .map(|&shape| attention::Cache::new(shape, context_length))
-                .collect(),
-            rotations: plan.rope.entries(context_length),
+                .map(|&shape| attention::Cache::needed(shape, context_length))
+                .sum(),
+            scratch: buffers + 8 * plan.rope.n_entries(context_length),
+        }
+    }
+
+    /// Allocates everything that `plan` needs for `context_length` positions; weights are zero until they
+    /// are written through [`Sink`].
+    ///
+    /// # Errors
+    /// `out_of_memory` with the bytes needed and those there were.
+    pub fn new(plan: Plan, context_length: usize) -> Result<Self> {
+        let mut allocation = Allocation::of(Self::needed(&plan, context_length).total());
+        let weights = &plan.weights.weights;
+        let caches = &plan.caches;
+        Ok(Self {
+            weights: weights
+                .iter()
+                .map(|weight| CpuWeight::new(weight, &mut allocation))
+                .collect::<Result<_>>()?,
+            buffers: plan
+                .buffers
+                .iter()
+                .map(|buffer| allocation.room_for(n_values(buffer)))
+                .collect::<Result<_>>()?,
+            caches: caches
+                .iter()
+                .map(|&shape| attention::Cache::new(shape, context_length, &mut allocation))
+                .collect::<Result<_>>()?,
+            rotations: plan.rope.entries(context_length)?,
             linear: linear::Scratch::default(),
             experts: experts::Scratch::default(),
             scores: Vec::new(),
             n_tokens: 0,
             plan,
-        }
+        })
     }
 
-    /// Bytes in use: of weights, of caches, of everything else.
-    pub fn memory(&self) -> [u64; 3] {
-        let weights = self.weights.iter().map(CpuWeight::bytes).sum::<usize>();
-        let caches = self.caches.iter().map(attention::Cache::bytes).sum::<usize>();
+    /// Bytes held, but for what products keep.
+    pub fn memory(&self) -> MemoryUse {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * 4).sum::<usize>();
-        [weights as u64, caches as u64, (buffers + self.rotations.len() * 8) as u64]
+        MemoryUse {
+            weights: self.weights.iter().map(CpuWeight::bytes).sum::<usize>() as u64,
+            caches: self.caches.iter().map(attention::Cache::bytes).sum::<usize>() as u64,
+            scratch: (buffers + self.rotations.len() * 8) as u64,
+        }
     }
 
     /// Computes the layers for `tokens` at successive positions from `position`.
@@ -203,6 +237,11 @@ impl CpuDevice {
         );
         self.buffers[experts.out.0] = out;
     }
+}
+
+/// Numbers of a chunk in an activation buffer.
+fn n_values(buffer: &Buffer) -> u64 {
+    buffer.width as u64 * MAX_CHUNK as u64
 }
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {

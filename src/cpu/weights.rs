@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::weights::{Layout, Section, Weight};
+use crate::{
+    error::Result,
+    memory::Allocation,
+    weights::{Layout, Section, Segment, Weight},
+};
 
 /// A matrix or vector in memory.
 pub struct CpuWeight {
@@ -34,39 +38,76 @@ pub(super) struct CpuSegment {
     pub vector: Vec<f32>,
 }
 
+/// Elements of the lists in which a segment is held.
+#[derive(Clone, Copy)]
+struct Lengths {
+    quants: u64,
+    scales: u64,
+    mins: u64,
+    exponents: u64,
+    vector: u64,
+}
+
+impl Lengths {
+    fn of(segment: &Segment, n_cols: usize) -> Self {
+        let layout = segment.layout;
+        let n_rows = segment.rows.len() as u64;
+        let n_codes = n_rows * layout.quants_row_bytes(n_cols) as u64;
+        let n_groups = n_rows * n_groups(layout, n_cols) as u64;
+        let none = Self { quants: n_codes, scales: 0, mins: 0, exponents: 0, vector: 0 };
+        match layout {
+            Layout::U4 | Layout::I8Affine => Self { scales: n_groups, mins: n_groups, ..none },
+            Layout::I8 | Layout::I8Group16 => Self { scales: n_groups, ..none },
+            Layout::Fp4 => Self { exponents: n_groups, ..none },
+            Layout::F16 | Layout::Bf16 | Layout::F32 => none,
+            Layout::Vector => Self { quants: 0, vector: n_rows, ..none },
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        self.quants + self.exponents + 4 * (self.scales + self.mins + self.vector)
+    }
+}
+
+/// Values in a row of scales.
+const fn n_groups(layout: Layout, n_cols: usize) -> usize {
+    match layout {
+        Layout::U4 | Layout::Fp4 | Layout::I8 | Layout::I8Affine => n_cols / 32,
+        Layout::I8Group16 => n_cols / 16,
+        Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => 0,
+    }
+}
+
 impl CpuWeight {
+    /// Bytes that `weight` takes in memory.
+    pub fn needed(weight: &Weight) -> u64 {
+        weight.segments.iter().map(|segment| Lengths::of(segment, weight.n_cols).bytes()).sum()
+    }
+
     /// Allocates memory for `weight`, zeroed.
-    pub fn new(weight: &Weight) -> Self {
+    ///
+    /// # Errors
+    /// Those of `allocation`.
+    pub fn new(weight: &Weight, allocation: &mut Allocation) -> Result<Self> {
         let segments = weight
             .segments
             .iter()
             .map(|segment| {
-                let layout = segment.layout;
-                let n_rows = segment.rows.len();
-                let n_groups = match layout {
-                    Layout::U4 | Layout::Fp4 | Layout::I8 | Layout::I8Affine => weight.n_cols / 32,
-                    Layout::I8Group16 => weight.n_cols / 16,
-                    Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => 0,
-                };
-                let is_vector = layout == Layout::Vector;
-                let is_affine = matches!(layout, Layout::U4 | Layout::I8Affine);
-                let is_fp4 = layout == Layout::Fp4;
-                let quants_row_bytes = layout.quants_row_bytes(weight.n_cols);
-                let n_scales = n_rows * n_groups;
-                CpuSegment {
-                    layout,
+                let lengths = Lengths::of(segment, weight.n_cols);
+                Ok(CpuSegment {
+                    layout: segment.layout,
                     rows: segment.rows.clone(),
-                    quants_row_bytes,
-                    n_groups,
-                    quants: vec![0; if is_vector { 0 } else { n_rows * quants_row_bytes }],
-                    scales: vec![0.0; if is_fp4 { 0 } else { n_scales }],
-                    mins: vec![0.0; if is_affine { n_scales } else { 0 }],
-                    exponents: vec![0; if is_fp4 { n_scales } else { 0 }],
-                    vector: vec![0.0; if is_vector { n_rows } else { 0 }],
-                }
+                    quants_row_bytes: segment.layout.quants_row_bytes(weight.n_cols),
+                    n_groups: n_groups(segment.layout, weight.n_cols),
+                    quants: allocation.zeros(lengths.quants)?,
+                    scales: allocation.zeros(lengths.scales)?,
+                    mins: allocation.zeros(lengths.mins)?,
+                    exponents: allocation.zeros(lengths.exponents)?,
+                    vector: allocation.zeros(lengths.vector)?,
+                })
             })
-            .collect();
-        Self { n_cols: weight.n_cols, n_rows: weight.n_rows, segments }
+            .collect::<Result<_>>()?;
+        Ok(Self { n_cols: weight.n_cols, n_rows: weight.n_rows, segments })
     }
 
     /// The elements of a vector.

@@ -148,7 +148,7 @@ impl Buffers {
             })
             .max()
             .unwrap_or(0);
-        let entries = plan.rope.entries(context_length);
+        let entries = plan.rope.entries(context_length)?;
         let rotations = context.storage("rotations", (entries.len() * 8) as u64);
         context.queue.write_buffer(&rotations.buffer, 0, bytemuck::cast_slice(&entries));
         let target = Target { capabilities: &context.capabilities, tuning };

@@ -5,6 +5,8 @@
 //! for the rest. The rotation of position `p` is the complex product of two entries, exact to f32
 //! rounding, and both tables together stay small at any context length.
 
+use crate::{error::Result, memory::room_for};
+
 /// Positions that the fine table covers.
 pub const FINE_POSITIONS: usize = 256;
 
@@ -21,18 +23,27 @@ impl RopeTable {
     /// Entries (cosine, sine) of both tables: [`FINE_POSITIONS`] rows of the fine table, then the
     /// coarse rows up to position `context_length`; a row has one entry for each pair. The
     /// magnitude is part of the fine table.
-    pub fn entries(&self, context_length: usize) -> Vec<[f32; 2]> {
+    ///
+    /// # Errors
+    /// `out_of_memory` with the bytes needed.
+    pub fn entries(&self, context_length: usize) -> Result<Vec<[f32; 2]>> {
+        let mut entries = room_for(self.n_entries(context_length))?;
         let fine = (0..FINE_POSITIONS).map(|position| (position, f64::from(self.magnitude)));
         let coarse =
             (0..context_length.div_ceil(FINE_POSITIONS)).map(|block| (block * FINE_POSITIONS, 1.0));
-        fine.chain(coarse)
-            .flat_map(|(position, magnitude)| {
-                self.frequencies.iter().map(move |frequency| {
-                    let angle = position as f64 * frequency;
-                    [(magnitude * angle.cos()) as f32, (magnitude * angle.sin()) as f32]
-                })
+        entries.extend(fine.chain(coarse).flat_map(|(position, magnitude)| {
+            self.frequencies.iter().map(move |frequency| {
+                let angle = position as f64 * frequency;
+                [(magnitude * angle.cos()) as f32, (magnitude * angle.sin()) as f32]
             })
-            .collect()
+        }));
+        Ok(entries)
+    }
+
+    /// How many entries that are.
+    pub fn n_entries(&self, context_length: usize) -> u64 {
+        let n_rows = FINE_POSITIONS + context_length.div_ceil(FINE_POSITIONS);
+        n_rows as u64 * self.frequencies.len() as u64
     }
 
     /// The rotation (cosine, sine) of pair `pair` at `position`, from the entries of

@@ -22,6 +22,7 @@ use crate::{
     config::ModelConfig,
     engine::{Engine, MemoryUse},
     error::{Error, ErrorKind, Result},
+    memory::room_for,
     ops::CacheShape,
     sampler::SamplingParams,
     source::LocalFuture,
@@ -396,20 +397,6 @@ impl Session {
             None => Ok(()),
         }
     }
-}
-
-/// An empty list with room for `n_values`, which may be more than addresses of 32 bits count.
-fn room_for(n_values: u64) -> Result<Vec<f32>> {
-    let mut values = Vec::new();
-    let has_room = usize::try_from(n_values).is_ok_and(|n| values.try_reserve_exact(n).is_ok());
-    if !has_room {
-        return Err(Error::new(
-            ErrorKind::OutOfMemory,
-            "what is asked for does not fit into memory",
-        )
-        .with("needed", n_values.saturating_mul(4)));
-    }
-    Ok(values)
 }
 
 fn check_abort(aborted: &dyn Fn() -> bool) -> Result<()> {

@@ -107,7 +107,7 @@ impl Case {
             head,
             n_vocab: 0,
         };
-        let mut device = CpuDevice::new(plan, 1);
+        let mut device = CpuDevice::new(plan, 1).unwrap();
         for (index, part) in parts.iter().enumerate() {
             part.write_to(&mut device, WeightId(index));
         }
@@ -298,7 +298,7 @@ fn embedded_on_cpu(table: &Matrix, tokens: &[u32]) -> Vec<f32> {
         },
         n_vocab: 0,
     };
-    let mut device = CpuDevice::new(plan, 1);
+    let mut device = CpuDevice::new(plan, 1).unwrap();
     table.write_to(&mut device, WeightId(0));
     device.extend(tokens, 0);
     device.buffer(out).to_vec()

@@ -20,7 +20,7 @@ fn tables_are_exact_far_into_the_context() {
         frequencies: (0..32).map(|i| 150_000_f64.powf(-f64::from(i) / 32.0)).collect(),
         magnitude: 1.25,
     };
-    let entries = table.entries(131_072);
+    let entries = table.entries(131_072).unwrap();
     for position in [0, 1, 255, 256, 257, 4095, 70_000, 131_071] {
         for (pair, frequency) in table.frequencies.iter().enumerate() {
             let [c, s] = RopeTable::rotation(&entries, 32, position, pair);
@@ -55,7 +55,7 @@ fn gpu_rotates_and_caches() {
                     let shape = CacheShape { heads, window };
                     let context_length = if window.is_some() { 3000 } else { 300 };
                     let capacity = shape.capacity(context_length);
-                    let entries = table.entries(context_length);
+                    let entries = table.entries(context_length).unwrap();
                     let rotations = device.storage(bytemuck::cast_slice(&entries));
                     let qkv = random.activations(n_tokens * heads.qkv_width());
                     let buffer = device.storage(&qkv);
