@@ -2,6 +2,7 @@
 //
 // Grid: (tokens). A workgroup of 64 threads looks for the largest logit that is not chosen yet, N_USED
 // times; the lowest index among equals is taken.
+// Limits: 64 and N_USED choices fit workgroup memory.
 
 #import "state.wgsl"
 

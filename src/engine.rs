@@ -63,7 +63,9 @@ pub async fn create_engine(
         #[cfg(feature = "gpu")]
         DeviceKind::Gpu(hints) => {
             let context = Context::request(hints).await?;
-            Ok(Box::new(GpuEngine::new(context, plan.clone(), context_length).await?))
+            let created = GpuEngine::new(context.clone(), plan.clone(), context_length).await;
+            let engine = created.inspect_err(|_| context.device.destroy())?;
+            Ok(Box::new(engine))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a plan holds on a GPU, and how its operations are recorded over it.
 
 use super::{
-    context::{Context, GpuBuffer},
+    context::{Context, GpuBuffer, Guard, buffer_bytes, check_binding},
     ops::{
         Product, Target, attention, embed, experts, matmul, matvec, rms_norm, rope, route,
         sample::Sampling,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     engine::MemoryUse,
-    error::{Error, ErrorKind, Result},
+    error::Result,
     ops::{BufferId, CacheShape, Experts, Linear, Op, Plan, ThenExperts},
     weights::Precision,
 };
@@ -35,38 +35,40 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Allocates a cache for a context of `context_length` positions: in f32 where everything is to
-    /// stay as exact as it can.
+    /// Bytes of a cache for a context of `context_length` positions: in f32 where everything is to stay
+    /// as exact as it can.
+    pub fn needed(shape: CacheShape, context_length: usize, precision: Precision) -> u64 {
+        2 * buffer_bytes(half_bytes(shape, context_length, precision))
+    }
+
+    /// Allocates such a cache.
     ///
     /// # Errors
-    /// `out_of_memory` when it is larger than a binding may be.
-    pub fn new(
-        context: &Context,
+    /// Those of `guard`.
+    pub async fn new(
+        guard: &mut Guard<'_>,
         shape: CacheShape,
         context_length: usize,
         precision: Precision,
     ) -> Result<Self> {
-        let capacity = shape.capacity(context_length);
-        let full = precision == Precision::Exact;
-        let element_bytes = if full { 4 } else { 2 };
-        let bytes = shape.heads.kv_width() as u64 * capacity as u64 * element_bytes;
-        if bytes > context.capabilities.max_binding {
-            return Err(Error::new(
-                ErrorKind::OutOfMemory,
-                "the cache is larger than a GPU binding",
-            )
-            .with("needed", bytes)
-            .with("limit", context.capabilities.max_binding)
-            .with("context_length", context_length));
-        }
+        let bytes = half_bytes(shape, context_length, precision);
+        check_binding("cache", bytes, guard.max_binding())
+            .map_err(|error| error.with("context_length", context_length))?;
         Ok(Self {
             shape,
-            capacity,
-            full,
-            keys: context.storage("cache keys", bytes),
-            values: context.storage("cache values", bytes),
+            capacity: shape.capacity(context_length),
+            full: precision == Precision::Exact,
+            keys: guard.storage("cache keys", bytes).await?,
+            values: guard.storage("cache values", bytes).await?,
         })
     }
+}
+
+/// Bytes of the keys of a cache, and of its values.
+fn half_bytes(shape: CacheShape, context_length: usize, precision: Precision) -> u64 {
+    let element_bytes = if precision == Precision::Exact { 4 } else { 2 };
+    let capacity = shape.capacity(context_length) as u64;
+    shape.heads.kv_width() as u64 * capacity * element_bytes
 }
 
 /// Everything that recordings bind.
@@ -106,28 +108,16 @@ impl Buffers {
     /// Allocates everything; also tells how many bytes that took.
     ///
     /// # Errors
-    /// `out_of_memory` when something is larger than a binding may be.
-    pub fn new(
+    /// `out_of_memory` when something is larger than a binding may be, and those of [`Guard::finish`].
+    pub async fn new(
         context: &Context,
         plan: &Plan,
         context_length: usize,
         tuning: &Tuning,
     ) -> Result<(Self, MemoryUse)> {
         let start = context.allocated();
-        let weights = plan
-            .weights
-            .weights
-            .iter()
-            .map(|weight| GpuWeight::new(context, weight))
-            .collect::<Result<Vec<_>>>()?;
-        let weights_end = context.allocated();
-        let caches = plan
-            .caches
-            .iter()
-            .map(|&shape| Cache::new(context, shape, context_length, plan.precision))
-            .collect::<Result<Vec<_>>>()?;
-        let caches_end = context.allocated();
-
+        let mut guard = Guard::new(context);
+        let target = Target { capabilities: &context.capabilities, tuning };
         let max_chunk = tuning.max_chunk as usize;
         let rows = |width: usize, n_rows: usize| width as u64 * n_rows as u64 * 4;
         let activations = plan
@@ -138,20 +128,20 @@ impl Buffers {
                 let n_rows = if index == plan.head.out.0 { 1 } else { max_chunk };
                 context.storage(buffer.name, rows(buffer.width, n_rows))
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let widest = plan.buffers[plan.head.x.0].width;
         let split_words = plan
             .caches
             .iter()
             .map(|CacheShape { heads, .. }| {
-                heads.n_heads * tuning.max_splits as usize * (heads.head_dim + 2)
+                let n_splits = heads.n_heads as u64 * u64::from(tuning.max_splits);
+                n_splits * (heads.head_dim as u64 + 2)
             })
             .max()
             .unwrap_or(0);
         let entries = plan.rope.entries(context_length)?;
-        let rotations = context.storage("rotations", (entries.len() * 8) as u64);
+        let rotations = context.storage("rotations", entries.len() as u64 * 8)?;
         context.queue.write_buffer(&rotations.buffer, 0, bytemuck::cast_slice(&entries));
-        let target = Target { capabilities: &context.capabilities, tuning };
         let experts = plan.layers.iter().find_map(|op| match op {
             Op::Experts(experts) if experts.then == ThenExperts::Add => {
                 let width = plan.buffers[experts.out.0].width;
@@ -160,23 +150,50 @@ impl Buffers {
             }
             _ => None,
         });
+        let experts = experts.transpose()?;
+        let normed = context.storage("normed", rows(widest, max_chunk))?;
+        let splits = context.storage("attention splits", split_words * 4)?;
+        let state = context.storage("state", STATE_BYTES)?;
+        let tokens = context.storage("tokens", rows(1, max_chunk))?;
+        let sampling = Sampling::new(context, &target, plan.n_vocab, tuning.max_batch)?;
+
+        // The rest takes nearly all of the memory. How much it will be is known ahead, so that a device
+        // that refuses some of it is not asked for all of it.
+        let max_binding = context.capabilities.max_binding;
+        let needed =
+            plan.weights.weights.iter().map(|weight| GpuWeight::needed(weight, max_binding));
+        let memory = MemoryUse {
+            weights: needed.sum::<Result<_>>()?,
+            caches: plan
+                .caches
+                .iter()
+                .map(|&shape| Cache::needed(shape, context_length, plan.precision))
+                .sum(),
+            scratch: context.allocated() - start,
+        };
+        guard.will_hold(start + memory.total());
+        let mut weights = Vec::with_capacity(plan.weights.weights.len());
+        for weight in &plan.weights.weights {
+            weights.push(GpuWeight::new(&mut guard, weight).await?);
+        }
+        let mut caches = Vec::with_capacity(plan.caches.len());
+        for &shape in &plan.caches {
+            caches.push(Cache::new(&mut guard, shape, context_length, plan.precision).await?);
+        }
+        guard.finish().await?;
+        debug_assert_eq!(context.allocated() - start, memory.total(), "sizes are as counted");
         let buffers = Self {
             weights,
             activations,
             widths: plan.buffers.iter().map(|buffer| buffer.width).collect(),
             caches,
-            normed: context.storage("normed", rows(widest, max_chunk)),
-            splits: context.storage("attention splits", split_words as u64 * 4),
+            normed,
+            splits,
             rotations,
             experts,
-            state: context.storage("state", STATE_BYTES),
-            tokens: context.storage("tokens", rows(1, max_chunk)),
-            sampling: Sampling::new(context, &target, plan.n_vocab, tuning.max_batch),
-        };
-        let memory = MemoryUse {
-            weights: weights_end - start,
-            caches: caches_end - weights_end,
-            scratch: context.allocated() - caches_end,
+            state,
+            tokens,
+            sampling,
         };
         Ok((buffers, memory))
     }

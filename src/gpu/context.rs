@@ -19,7 +19,7 @@ pub struct Capabilities {
     pub f16: bool,
     /// The smallest subgroup that shaders may meet, where they may use subgroups.
     pub subgroup: Option<u32>,
-    /// Most bytes that a shader can see of one buffer.
+    /// Most bytes that a page of weights, and keys or values, may have for a shader to see them.
     pub max_binding: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct AdapterHints {
     pub no_f16: bool,
     /// Do not use subgroups.
     pub no_subgroups: bool,
-    /// Pretend that bindings are limited to this many bytes.
+    /// Pretend that pages of weights, keys and values are limited to this many bytes.
     pub max_binding: Option<u64>,
 }
 
@@ -50,6 +50,8 @@ pub struct Context {
     pub queue: wgpu::Queue,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Most bytes that a shader can see of one buffer.
+    max_binding: u64,
     allocated: Rc<Cell<u64>>,
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -116,6 +118,7 @@ impl Context {
                 subgroup: hints.subgroup.or(native_subgroup).filter(|_| !hints.no_subgroups),
                 max_binding: hints.max_binding.unwrap_or(u64::MAX).min(max_binding),
             },
+            max_binding,
             allocated: Rc::default(),
             failure,
         })
@@ -129,12 +132,17 @@ impl Context {
     /// What the device has reported since the last call.
     ///
     /// # Errors
-    /// `device_lost`, `out_of_memory` or `gpu`.
+    /// `device_lost`, `out_of_memory` with the bytes held and refused, or `gpu`.
     pub fn check(&self) -> Result<()> {
         let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match &*failure {
             // A lost device stays lost.
             Some(error) if error.kind() == ErrorKind::DeviceLost => Err(error.clone()),
+            Some(error) if error.kind() == ErrorKind::OutOfMemory => {
+                let error = error.clone().with("needed", self.allocated());
+                *failure = None;
+                Err(error)
+            }
             Some(_) => failure.take().map_or(Ok(()), Err),
             None => Ok(()),
         }
@@ -143,28 +151,17 @@ impl Context {
     /// Runs `work`, which creates things on the device, and reports what it met.
     ///
     /// # Errors
-    /// `out_of_memory` with the bytes that `work` allocated, or `gpu`.
+    /// Those of `work` and of [`Guard::finish`].
     pub async fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = self.allocated();
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let result = work();
-        let needed = self.allocated() - before;
-        let out_of_memory = memory.pop().await;
-        let invalid = validation.pop().await;
-        let value = result?;
-        match out_of_memory.or(invalid) {
-            Some(error) => {
-                let error = from_wgpu(&error).with("needed", needed);
-                Err(error.with("device", self.capabilities.name.as_str()))
-            }
-            None => Ok(value),
-        }
+        let guard = Guard::new(self);
+        let made = work()?;
+        guard.finish().await?;
+        Ok(made)
     }
 
     /// Creates a buffer that is counted until it is dropped.
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
-        let size = bytes.max(16).next_multiple_of(16);
+        let size = buffer_bytes(bytes);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -176,9 +173,13 @@ impl Context {
     }
 
     /// Creates a buffer for shaders, which the host can write and read back.
-    pub fn storage(&self, label: &str, bytes: u64) -> GpuBuffer {
+    ///
+    /// # Errors
+    /// `out_of_memory` when it is larger than a binding may be.
+    pub fn storage(&self, label: &str, bytes: u64) -> Result<GpuBuffer> {
         use wgpu::BufferUsages as Usage;
-        self.buffer(label, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+        check_binding(label, bytes, self.max_binding)?;
+        Ok(self.buffer(label, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC))
     }
 
     /// Copies `bytes` bytes from the start of `source` to the host, after all work submitted so far.
@@ -220,6 +221,115 @@ impl Context {
             .to_vec();
         staging.buffer.unmap();
         Ok(contents)
+    }
+}
+
+/// Refuses what shaders cannot see as a whole.
+///
+/// # Errors
+/// `out_of_memory` with the bytes needed and the limit.
+pub fn check_binding(label: &str, needed: u64, limit: u64) -> Result<()> {
+    if needed > limit {
+        let message = "what a shader must see at once is larger than a GPU binding";
+        return Err(Error::new(ErrorKind::OutOfMemory, message)
+            .with("tensor", label)
+            .with("needed", needed)
+            .with("limit", limit));
+    }
+    Ok(())
+}
+
+/// Bytes of a buffer for `bytes` bytes.
+pub fn buffer_bytes(bytes: u64) -> u64 {
+    bytes.max(16).next_multiple_of(16)
+}
+
+/// Bytes that are asked for before the device's answer is waited for: answers take turns of a browser's
+/// event loop, and what is asked for after a refusal is asked in vain.
+const STEP_BYTES: u64 = 128 << 20;
+
+/// Catches what the device has to say of things created on it, in steps.
+pub struct Guard<'a> {
+    context: &'a Context,
+    scopes: Option<Scopes>,
+    /// Bytes held at the device's last answer.
+    granted: u64,
+    /// Bytes that will be held in the end, where that is known.
+    needed: Option<u64>,
+}
+
+impl<'a> Guard<'a> {
+    /// Begins to catch errors.
+    pub fn new(context: &'a Context) -> Self {
+        let (scopes, granted) = (Some(Scopes::push(context)), context.allocated());
+        Self { context, scopes, granted, needed: None }
+    }
+
+    /// Takes note of how many bytes will be held in the end, for errors to tell.
+    pub fn will_hold(&mut self, needed: u64) {
+        self.needed = Some(needed);
+    }
+
+    /// As [`Capabilities::max_binding`].
+    pub fn max_binding(&self) -> u64 {
+        self.context.capabilities.max_binding
+    }
+
+    /// As [`Context::storage`], and waits for the device's answer where much was asked for since the last
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Context::storage`] and [`finish`](Self::finish).
+    pub async fn storage(&mut self, label: &str, bytes: u64) -> Result<GpuBuffer> {
+        let buffer = self.context.storage(label, bytes)?;
+        if self.context.allocated() - self.granted >= STEP_BYTES {
+            self.answer().await?;
+            self.scopes = Some(Scopes::push(self.context));
+        }
+        Ok(buffer)
+    }
+
+    /// Waits for the device's answer to everything since the last one.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the bytes needed and those held before the device refused; `device_lost`;
+    /// `gpu`.
+    pub async fn finish(mut self) -> Result<()> {
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<()> {
+        let scopes = self.scopes.take().expect("errors are caught until the end");
+        let allocated = self.context.allocated();
+        if let Some(error) = scopes.pop().await {
+            let error = from_wgpu(&error)
+                .with("needed", self.needed.unwrap_or(allocated))
+                .with("granted", self.granted);
+            return Err(error.with("device", self.context.capabilities.name.as_str()));
+        }
+        self.granted = allocated;
+        self.context.check()
+    }
+}
+
+/// What catches errors of each kind. The later one is dropped first, as the device wants it.
+struct Scopes {
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+}
+
+impl Scopes {
+    fn push(context: &Context) -> Self {
+        let validation = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        Self { memory, validation }
+    }
+
+    /// What was caught. No error of later things is.
+    async fn pop(self) -> Option<wgpu::Error> {
+        let [memory, invalid] = [self.memory, self.validation].map(wgpu::ErrorScopeGuard::pop);
+        let memory = memory.await;
+        memory.or(invalid.await)
     }
 }
 

@@ -38,6 +38,10 @@ const EVALUATION_CHUNK: usize = 16;
 /// Experts of a layer, whose counts must fit workgroup memory.
 const MAX_EXPERTS: usize = 2048;
 
+/// Experts of a token, whose choices must fit workgroup memory of 16 KiB, beside candidates of 64 threads;
+/// see `shaders/route.wgsl`.
+const MAX_USED: usize = (16_384 - 64 * 8) / 8;
+
 /// Where in the state the slot of the next drawn token stands.
 const SLOT_OFFSET: u64 = 12;
 
@@ -87,8 +91,7 @@ impl GpuEngine {
         tuning: Tuning,
     ) -> Result<Self> {
         check_plan(&plan)?;
-        let (buffers, memory) =
-            context.guarded(|| Buffers::new(&context, &plan, context_length, &tuning)).await?;
+        let (buffers, memory) = Buffers::new(&context, &plan, context_length, &tuning).await?;
         let mut pipelines = Pipelines::default();
         let mut layer_ends = [Vec::new(), Vec::new()];
         let (recordings, readback) = context
@@ -166,13 +169,13 @@ impl GpuEngine {
     async fn evaluate(&mut self) -> Result<Vec<f32>> {
         assert!(self.n_tokens <= EVALUATION_CHUNK, "evaluation takes chunks of max_evaluation");
         if self.evaluation.is_none() {
-            let bytes = (EVALUATION_CHUNK * self.plan.n_vocab * 4) as u64;
+            let bytes = EVALUATION_CHUNK as u64 * self.plan.n_vocab as u64 * 4;
             let (context, tuning, buffers) = (&self.context, &self.tuning, &self.buffers);
             let pipelines = &mut self.pipelines;
             let head = &self.plan.head;
             let made = context
                 .guarded(|| {
-                    let logits = context.storage("all logits", bytes);
+                    let logits = context.storage("all logits", bytes)?;
                     let target = Target { capabilities: &context.capabilities, tuning };
                     let mut recorder = Recorder::default();
                     buffers.record_linear(&mut recorder, &target, head, Rows::Chunk, &logits);
@@ -184,7 +187,7 @@ impl GpuEngine {
         }
         let (logits, recording) = self.evaluation.as_ref().expect("made above");
         self.submit(|pass| recording.encode(pass, self.extent(self.n_tokens, 0)));
-        let bytes = (self.n_tokens * self.plan.n_vocab * 4) as u64;
+        let bytes = self.n_tokens as u64 * self.plan.n_vocab as u64 * 4;
         let bytes = self.context.read(logits, bytes).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
@@ -253,6 +256,11 @@ fn check_plan(plan: &Plan) -> Result<()> {
                     .with("found", *n_experts)
                     .with("limit", MAX_EXPERTS));
             }
+            Op::Route { n_used, .. } if *n_used > MAX_USED => {
+                return Err(Error::unsupported("so many experts of a token on a GPU")
+                    .with("found", *n_used)
+                    .with("limit", MAX_USED));
+            }
             _ => {}
         }
     }
@@ -314,7 +322,7 @@ impl Engine for GpuEngine {
                 _ => (&self.prefill, &self.layer_ends[0]),
             };
             let hidden = self.plan.head.x.0;
-            let bytes = (tokens.len() * self.plan.buffers[hidden].width * 4) as u64;
+            let bytes = tokens.len() as u64 * self.plan.buffers[hidden].width as u64 * 4;
             let mut states = Vec::new();
             let mut start = 0;
             for &end in ends {

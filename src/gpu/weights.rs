@@ -8,12 +8,12 @@
 use std::ops::Range;
 
 use super::{
-    context::{Context, GpuBuffer},
+    context::{Context, GpuBuffer, Guard, buffer_bytes, check_binding},
     record::Slice,
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
-    weights::{Grouping, Layout, Section, Segment, Weight},
+    error::Result,
+    weights::{Grouping, Layout, Section, Weight},
 };
 
 /// A matrix or vector on the GPU.
@@ -51,14 +51,33 @@ pub struct Page {
 const SECTION_ALIGNMENT: u64 = 256;
 
 impl GpuWeight {
+    /// Bytes that `weight` takes where bindings have at most `max_binding`.
+    ///
+    /// # Errors
+    /// `out_of_memory` when what a shader must see at once is larger than a binding may be.
+    pub fn needed(weight: &Weight, max_binding: u64) -> Result<u64> {
+        Ok(cuts(weight, max_binding)?.iter().map(|cut| buffer_bytes(cut.bytes)).sum())
+    }
+
     /// Allocates buffers for `weight`.
     ///
     /// # Errors
-    /// `out_of_memory` when one row is larger than a binding may be.
-    pub fn new(context: &Context, weight: &Weight) -> Result<Self> {
+    /// As [`needed`](Self::needed), and those of `guard`.
+    pub async fn new(guard: &mut Guard<'_>, weight: &Weight) -> Result<Self> {
         let mut pages = Vec::new();
-        for (index, segment) in weight.segments.iter().enumerate() {
-            add_pages(context, weight, segment, index, &mut pages)?;
+        for cut in cuts(weight, guard.max_binding())? {
+            let segment = &weight.segments[cut.segment];
+            pages.push(Page {
+                layout: segment.layout,
+                outputs: cut.outputs,
+                segment: cut.segment,
+                segment_start: segment.rows.start,
+                n_rows: cut.n_rows,
+                quants_row_bytes: segment.layout.quants_row_bytes(weight.n_cols),
+                scales_row_bytes: segment.layout.scales_row_bytes(weight.n_cols),
+                scales_offset: cut.scales_offset,
+                buffer: guard.storage(&weight.name, cut.bytes).await?,
+            });
         }
         Ok(Self {
             name: weight.name.clone(),
@@ -69,7 +88,7 @@ impl GpuWeight {
         })
     }
 
-    /// The buffer of a vector.
+    /// The buffer of a vector, which has one page.
     pub fn vector(&self) -> &GpuBuffer {
         &self.pages[0].buffer
     }
@@ -128,47 +147,41 @@ impl Page {
     }
 }
 
-fn add_pages(
-    context: &Context,
-    weight: &Weight,
-    segment: &Segment,
-    index: usize,
-    pages: &mut Vec<Page>,
-) -> Result<()> {
-    let limit = context.capabilities.max_binding;
-    let layout = segment.layout;
-    let quants_row_bytes = layout.quants_row_bytes(weight.n_cols);
-    let scales_row_bytes = layout.scales_row_bytes(weight.n_cols);
+/// Where a page begins and ends.
+struct Cut {
+    segment: usize,
+    outputs: Range<usize>,
+    n_rows: usize,
+    scales_offset: u64,
+    bytes: u64,
+}
+
+/// Cuts a weight into pages.
+fn cuts(weight: &Weight, max_binding: u64) -> Result<Vec<Cut>> {
     let rows_an_output = if weight.grouping == Grouping::Pairs { 2 } else { 1 };
-    let unit = weight.unit_rows();
-    let unit_bytes = (unit * rows_an_output) as u64 * (quants_row_bytes + scales_row_bytes) as u64;
-    let n_units = limit.saturating_sub(2 * SECTION_ALIGNMENT) / unit_bytes;
-    if n_units == 0 {
-        let message = "what a shader must see at once is larger than a GPU binding";
-        return Err(Error::new(ErrorKind::OutOfMemory, message)
-            .with("tensor", weight.name.as_str())
-            .with("needed", unit_bytes)
-            .with("limit", limit));
+    let mut cuts = Vec::new();
+    for (index, segment) in weight.segments.iter().enumerate() {
+        let is_vector = segment.layout == Layout::Vector;
+        // A vector is read as a whole.
+        let unit = if is_vector { segment.rows.len() } else { weight.unit_rows() };
+        let quants_row_bytes = segment.layout.quants_row_bytes(weight.n_cols) as u64;
+        let scales_row_bytes = segment.layout.scales_row_bytes(weight.n_cols) as u64;
+        let unit_bytes = unit as u64 * rows_an_output * (quants_row_bytes + scales_row_bytes);
+        // Both sections begin at multiples of the alignment.
+        let room = max_binding.saturating_sub(2 * SECTION_ALIGNMENT);
+        check_binding(&weight.name, unit_bytes, room)?;
+        let n_units = room / unit_bytes;
+        let most = usize::try_from(n_units).unwrap_or(usize::MAX).saturating_mul(unit);
+        let n_outputs = segment.rows.len() / rows_an_output as usize;
+        let end = segment.rows.start + n_outputs;
+        for start in (segment.rows.start..end).step_by(most) {
+            let outputs = start..start.saturating_add(most).min(end);
+            let n_rows = outputs.len() * rows_an_output as usize;
+            let scales_offset =
+                (n_rows as u64 * quants_row_bytes).next_multiple_of(SECTION_ALIGNMENT);
+            let bytes = scales_offset + (n_rows as u64 * scales_row_bytes).max(16);
+            cuts.push(Cut { segment: index, outputs, n_rows, scales_offset, bytes });
+        }
     }
-    let most = usize::try_from(n_units).unwrap_or(usize::MAX).saturating_mul(unit);
-    let outputs = segment.rows.start..segment.rows.start + segment.rows.len() / rows_an_output;
-    for start in outputs.clone().step_by(most) {
-        let outputs = start..start.saturating_add(most).min(outputs.end);
-        let n_rows = outputs.len() * rows_an_output;
-        let scales_offset =
-            (n_rows as u64 * quants_row_bytes as u64).next_multiple_of(SECTION_ALIGNMENT);
-        let bytes = scales_offset + (n_rows as u64 * scales_row_bytes as u64).max(16);
-        pages.push(Page {
-            layout,
-            outputs,
-            segment: index,
-            segment_start: segment.rows.start,
-            n_rows,
-            quants_row_bytes,
-            scales_row_bytes,
-            scales_offset,
-            buffer: context.storage(&weight.name, bytes),
-        });
-    }
-    Ok(())
+    Ok(cuts)
 }

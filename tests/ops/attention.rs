@@ -107,7 +107,7 @@ fn check_case(
     // Which cases have sinks and which have an exact cache are independent of each other.
     let precision =
         if (position + n_tokens) % 3 == 0 { Precision::Exact } else { Precision::Compact };
-    let cache = Cache::new(&device.context, shape, context_length, precision).unwrap();
+    let cache = device.cache(shape, context_length, precision);
     for (buffer, rows) in [(&cache.keys, &keys), (&cache.values, &values)] {
         let words = packed(rows, &cache);
         device.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));

@@ -7,6 +7,8 @@ use pesi::{
     weights::{Grouping, Layout, Section, Segment, Sink, Weight, WeightId},
 };
 
+use super::device::allocate;
+
 /// A small generator: the same numbers in every run.
 pub struct Random(u64);
 
@@ -136,7 +138,7 @@ impl Matrix {
 
     /// Puts the matrix or vector on a GPU.
     pub fn upload(&self, context: &Context) -> GpuWeight {
-        let weight = GpuWeight::new(context, &self.weight).unwrap();
+        let weight = allocate(context, &self.weight).unwrap();
         let rows = 0..self.weight.n_rows;
         weight.write(context, 0, Section::Quants, rows.clone(), &self.quants);
         if !self.scales.is_empty() {

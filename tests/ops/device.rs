@@ -2,11 +2,17 @@
 
 use std::cell::RefCell;
 
-use pesi::gpu::{
-    context::{AdapterHints, Context, GpuBuffer},
-    ops::Target,
-    record::{Extent, Pipelines, Recorder},
-    tuning::Tuning,
+use pesi::{
+    gpu::{
+        Cache,
+        context::{AdapterHints, Context, GpuBuffer, Guard},
+        ops::Target,
+        record::{Extent, Pipelines, Recorder},
+        tuning::Tuning,
+        weights::GpuWeight,
+    },
+    ops::CacheShape,
+    weights::{Precision, Weight},
 };
 
 /// A device with a tuning.
@@ -27,15 +33,21 @@ impl Device {
     }
 
     pub fn storage(&self, contents: &[f32]) -> GpuBuffer {
-        let buffer = self.context.storage("test", (contents.len() * 4) as u64);
+        let buffer = self.context.storage("test", (contents.len() * 4) as u64).unwrap();
         self.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(contents));
         buffer
     }
 
     pub fn words(&self, contents: &[u32]) -> GpuBuffer {
-        let buffer = self.context.storage("test", (contents.len() * 4) as u64);
+        let buffer = self.context.storage("test", (contents.len() * 4) as u64).unwrap();
         self.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(contents));
         buffer
+    }
+
+    pub fn cache(&self, shape: CacheShape, context_length: usize, precision: Precision) -> Cache {
+        let mut guard = Guard::new(&self.context);
+        let made = Cache::new(&mut guard, shape, context_length, precision);
+        pollster::block_on(made).unwrap()
     }
 
     /// The state of a chunk of `n_tokens` tokens from `position`.
@@ -60,6 +72,11 @@ impl Device {
         let bytes = pollster::block_on(self.context.read(buffer, (n * 4) as u64)).unwrap();
         bytemuck::pod_collect_to_vec(&bytes)
     }
+}
+
+/// Allocates buffers for a matrix or vector.
+pub fn allocate(context: &Context, weight: &Weight) -> pesi::Result<GpuWeight> {
+    pollster::block_on(GpuWeight::new(&mut Guard::new(context), weight))
 }
 
 /// The adapter as each kind of device that shaders are made for.

@@ -5,7 +5,6 @@ use pesi::{
     gpu::{
         ops::{Product, embed, matmul, matvec, rms_norm},
         record::Extent,
-        weights::GpuWeight,
     },
     ops::{Buffer, BufferId, Linear, Norm, Op, Plan, Then, rope::RopeTable},
     weights::{Grouping, Layout, Precision, WeightId, WeightTable},
@@ -13,7 +12,7 @@ use pesi::{
 
 use super::{
     data::{Matrix, Random, assert_close, assert_within},
-    device::{Device, devices},
+    device::{Device, allocate, devices},
 };
 
 /// Relative to the sum of a product's absolute terms, for f32 sums of a thousand terms.
@@ -238,7 +237,7 @@ fn matrices_in_several_pages_give_the_same_products() {
     for layout in Layout::MATRICES {
         for then in THENS {
             let case = Case::new(layout, [1, 100, 256], then, true, &mut random);
-            let pages = GpuWeight::new(&device.context, &case.matrix.weight).unwrap().pages.len();
+            let pages = allocate(&device.context, &case.matrix.weight).unwrap().pages.len();
             assert!(pages > 1, "{} is in {pages} page", case.name());
             for as_vector in [true, false] {
                 let what = format!("{}: {}", device.name, case.name());

@@ -7,6 +7,7 @@ mod attention;
 mod data;
 mod device;
 mod experts;
+mod limits;
 mod linear;
 mod rope;
 mod sample;

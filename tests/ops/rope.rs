@@ -59,8 +59,7 @@ fn gpu_rotates_and_caches() {
                     let rotations = device.storage(bytemuck::cast_slice(&entries));
                     let qkv = random.activations(n_tokens * heads.qkv_width());
                     let buffer = device.storage(&qkv);
-                    let cache =
-                        Cache::new(&device.context, shape, context_length, precision).unwrap();
+                    let cache = device.cache(shape, context_length, precision);
                     let state = device.state(position as u32, n_tokens as u32);
                     let extent = Extent { n_tokens: n_tokens as u32, n_keys: 0 };
                     device.run(extent, |recorder| {

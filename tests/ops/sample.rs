@@ -44,7 +44,7 @@ fn gpu_and_cpu_draw_the_same_tokens() {
 
                 let target = device.target();
                 let context = &device.context;
-                let sampling = Sampling::new(context, &target, n_vocab, N_STEPS as u32);
+                let sampling = Sampling::new(context, &target, n_vocab, N_STEPS as u32).unwrap();
                 sampling.start(context, &params, &prompt);
                 let state = device.state(41, 3);
                 let tokens = device.words(&[0; 4]);

@@ -8,7 +8,9 @@ mod compact;
 #[path = "../gpt_oss/divergence.rs"]
 mod divergence;
 mod golden;
+mod limited;
 mod model;
+mod out_of_memory;
 #[path = "../checkpoint/reread.rs"]
 #[expect(dead_code, reason = "these tests change no metadata")]
 mod reread;

@@ -5,6 +5,7 @@
 
 use super::Target;
 use crate::{
+    error::Result,
     gpu::{
         context::{Context, GpuBuffer},
         record::{Binding, Recorder, Word, parameters},
@@ -77,24 +78,27 @@ pub struct Scratch {
 impl Scratch {
     /// Allocates room for `max_chunk` tokens of `n_used` experts out of `n_experts`, whose products are
     /// at most `width` wide.
+    ///
+    /// # Errors
+    /// `out_of_memory` when something is larger than a binding may be.
     pub fn new(
         context: &Context,
         target: &Target<'_>,
         [n_experts, n_used, width]: [usize; 3],
-    ) -> Self {
-        let n_choices = target.tuning.max_chunk as usize * n_used;
-        let n_tiles = n_choices / target.tuning.expert_tile as usize + n_experts.min(n_choices);
-        let words = |n: usize| n as u64 * 4;
-        Self {
-            order: context.storage("expert choices", words(n_choices)),
-            tiles: context.storage("expert tiles", words(3 * n_tiles)),
+    ) -> Result<Self> {
+        let n_choices = u64::from(target.tuning.max_chunk) * n_used as u64;
+        let expert_tile = u64::from(target.tuning.expert_tile);
+        let n_tiles = n_choices / expert_tile + n_choices.min(n_experts as u64);
+        Ok(Self {
+            order: context.storage("expert choices", 4 * n_choices)?,
+            tiles: context.storage("expert tiles", 4 * 3 * n_tiles)?,
             workgroups: context.buffer(
                 "expert workgroups",
-                words(3),
+                4 * 3,
                 wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT,
             ),
-            products: context.storage("expert products", words(n_choices * width)),
-        }
+            products: context.storage("expert products", 4 * n_choices * width as u64)?,
+        })
     }
 }
 

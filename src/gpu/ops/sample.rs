@@ -2,6 +2,7 @@
 
 use super::Target;
 use crate::{
+    error::Result,
     gpu::{
         context::{Context, GpuBuffer},
         record::{Binding, Recorder},
@@ -29,21 +30,29 @@ pub struct Sampling {
 
 impl Sampling {
     /// Allocates buffers for `n_vocab` logits and `n_slots` tokens between readbacks.
-    pub fn new(context: &Context, target: &Target<'_>, n_vocab: usize, n_slots: u32) -> Self {
+    ///
+    /// # Errors
+    /// `out_of_memory` when something is larger than a binding may be.
+    pub fn new(
+        context: &Context,
+        target: &Target<'_>,
+        n_vocab: usize,
+        n_slots: u32,
+    ) -> Result<Self> {
         let bytes = n_vocab as u64 * 4;
-        Self {
+        Ok(Self {
             settings: context.buffer(
                 "sampling settings",
                 48,
                 wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             ),
-            counts: context.storage("token counts", bytes),
-            scaled: context.storage("scaled logits", bytes),
+            counts: context.storage("token counts", bytes)?,
+            scaled: context.storage("scaled logits", bytes)?,
             partials: context
-                .storage("partials", u64::from(target.tuning.scan_shares) * PARTIAL_BYTES),
-            drawn: context.storage("drawn tokens", u64::from(n_slots) * DRAWN_BYTES),
+                .storage("partials", u64::from(target.tuning.scan_shares) * PARTIAL_BYTES)?,
+            drawn: context.storage("drawn tokens", u64::from(n_slots) * DRAWN_BYTES)?,
             n_vocab,
-        }
+        })
     }
 
     /// Records the draw of one token from `logits` and the step to the next.
