@@ -48,21 +48,25 @@ export function findChromium() {
 }
 
 /**
- * Starts Chromium with a new, empty profile.
+ * Starts Chromium, with a new, empty profile where none is given.
  *
- * The profile lives until `close`, so that storage survives a reload and a new tab.
+ * A new profile lives until `close`, so that storage survives a reload and a new tab; a given one
+ * stays, so that storage survives the browser as well.
  *
  * @param {object} options
  * @param {string} options.executable the program, as {@link findChromium} names it.
  * @param {boolean} [options.offline] keeps the browser from every host but this machine.
+ * @param {string} [options.profile] the profile's folder.
  * @param {object} [options.context] Playwright's options of a context: viewport, colorScheme, …
  * @returns {Promise<{context: import("playwright-core").BrowserContext,
  *   close: () => Promise<void>}>}
  */
-export async function openChromium({ executable, offline = false, context: options = {} }) {
+export async function openChromium({ executable, offline = false, profile: given, context: options = {} }) {
   const { chromium } = await import("playwright-core");
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "pesi-profile-"));
-  const removeProfile = () => fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  const profile = given ?? fs.mkdtempSync(path.join(os.tmpdir(), "pesi-profile-"));
+  const removeProfile = () => {
+    if (given === undefined) fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  };
   try {
     const context = await chromium.launchPersistentContext(profile, {
       executablePath: executable,

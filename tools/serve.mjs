@@ -49,6 +49,7 @@ const ISOLATION = {
 };
 
 const TYPES = {
+  ".bin": "application/octet-stream",
   ".css": "text/css; charset=utf-8",
   ".html": "text/html; charset=utf-8",
   ".ico": "image/x-icon",
@@ -75,7 +76,7 @@ const TYPES = {
  *   repository's own: models in one file, and folders of files.
  * @param {boolean} [options.isolated] adds the headers of cross-origin isolation, which Pesi does
  *   not need.
- * @param {Record<string, string>} [options.pages] further HTML pages by path, for tests.
+ * @param {Record<string, string>} [options.pages] further pages and scripts by path, for tests.
  * @param {(path: string) => Promise<void>} [options.pace] awaited before each piece of a file
  *   that is sent, so that a test can hold a download.
  * @param {object[]} [options.log] receives `{method, path, status, bytes, range}` of each request
@@ -127,7 +128,7 @@ async function answer(site, request, response) {
   if (route === undefined) return refuse(response, 400);
   if (route === "/") return redirect(response, START);
   if (Object.hasOwn(site.pages, route)) {
-    response.setHeader("content-type", TYPES[".html"]);
+    response.setHeader("content-type", contentType(route, ".html"));
     response.end(site.pages[route]);
     return Buffer.byteLength(site.pages[route]);
   }
@@ -137,8 +138,13 @@ async function answer(site, request, response) {
   return sendFile(found, request, response, () => site.pace?.(route));
 }
 
+/** What a file is by the ending of its name; what has none of those known is as `otherwise` ends. */
+export function contentType(file, otherwise = ".bin") {
+  return TYPES[path.extname(file)] ?? TYPES[otherwise];
+}
+
 /** The path of a request with its escapes resolved; `undefined` where it could leave the site. */
-function decodePath(url) {
+export function decodePath(url) {
   let route;
   try {
     route = decodeURIComponent(url.replace(/[?#].*$/s, ""));
@@ -169,7 +175,7 @@ async function sendFile({ file, stat }, request, response, beforePiece) {
   };
   response.setHeader("accept-ranges", "bytes");
   response.setHeader("cache-control", "no-cache");
-  response.setHeader("content-type", TYPES[path.extname(file)] ?? "application/octet-stream");
+  response.setHeader("content-type", contentType(file));
   response.setHeader("etag", entity.etag);
   response.setHeader("last-modified", entity.modified);
   if (isFresh(request.headers, entity)) return endEmpty(response, 304);

@@ -17,16 +17,17 @@ const SCREENSHOTS = path.join(root, "test-output");
  * @param {object} [options.context] Playwright's options of the context.
  * @param {(path: string) => Promise<void>} [options.pace] holds downloads, see `startServer`.
  * @param {string[]} [options.models] further folders of models, see `startServer`.
- * @returns {Promise<object>} `url`; `context`; `openBlank()`;
+ * @param {Function} [options.start] starts another server, see `openLocalPage`; `served` stays empty.
+ * @returns {Promise<object>} `url`; `server`; `context`; `openBlank(url)`;
  *   `problems`: console errors (violations of the Content-Security-Policy among them) and uncaught
  *   exceptions, of pages and workers, as text;
  *   `requests`: URLs that any page or worker asked for;
  *   `served`: what the server answered, see `startServer`;
  *   `screenshot(page, name)`; `close()`.
  */
-export async function openHarness({ context, pace, models } = {}) {
+export async function openHarness(options = {}) {
   const [problems, requests, served] = [[], [], []];
-  const local = await openLocalPage({ offline: true, log: served, context, pace, models });
+  const local = await openLocalPage({ offline: true, log: served, ...options });
   local.context.on("request", (request) => requests.push(request.url()));
   local.context.on("console", (message) => {
     if (message.type() === "error") problems.push(`console: ${message.text()}`);
