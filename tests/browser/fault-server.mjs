@@ -2,8 +2,9 @@
  * A plain web server with faults: the built package, and models, each published under a path of its own with a plan
  * of what goes wrong while it is fetched, see `faults.mjs`.
  *
- * It is as such servers are where nobody set them up for Pesi: ETags, dates and ranges, no `Cache-Control` for models,
- * no policy and no isolation. Files are held in memory, and the bytes of them that connections took are counted.
+ * It is as such servers are where nobody set them up for Pesi: ETags, dates and ranges, no policy and no isolation, and
+ * unless a plan says otherwise no `Cache-Control` for models, so that the browser's own cache may keep and mix parts of
+ * them. Files are held in memory, and the bytes of them that connections took are counted.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -103,6 +104,7 @@ export class Publication {
    * @param {{requests: number, exposesTag: boolean}} [plan.signature] files are elsewhere, at addresses that are
    *   refused after so many requests; whether ETags can be seen there.
    * @param {boolean} [plan.ignoresRanges]
+   * @param {boolean} [plan.isCacheable] by the browser; by default it is.
    * @param {"right" | "absent" | {wrong: string}} [plan.sums] digests in `SHA256SUMS`; of which file it is wrong.
    * @param {number} [plan.bytesPerSecond] of all connections together.
    */
@@ -157,6 +159,10 @@ export class Publication {
 
   get ignoresRanges() {
     return this.#plan.ignoresRanges ?? false;
+  }
+
+  get isCacheable() {
+    return this.#plan.isCacheable ?? true;
   }
 
   /** The file's content and what the server says of it; `undefined` where there is none. */
@@ -285,6 +291,7 @@ async function sendFile(publication, file, request, response) {
   // The ETag may be another one since the fault was taken.
   const { etag } = publication.entity(file);
   if (!publication.ignoresRanges) response.setHeader("accept-ranges", "bytes");
+  if (!publication.isCacheable) response.setHeader("cache-control", "no-store");
   response.setHeader("content-type", contentType(file));
   response.setHeader("etag", etag);
   response.setHeader("last-modified", entity.modified);

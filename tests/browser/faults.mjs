@@ -63,7 +63,8 @@ export const KINDS = {
  */
 export function drawPlan(kind, files, random) {
   const sums = KINDS[kind].hasSums || random.below(2) === 0 ? "right" : "absent";
-  const one = (fault) => ({ sums, faults: [{ ...fault, ...drawPlace(files, random) }] });
+  const server = { sums, isCacheable: random.below(2) === 0 };
+  const one = (fault) => ({ ...server, faults: [{ ...fault, ...drawPlace(files, random) }] });
   if (INTERRUPTIONS.includes(kind)) return one(interruption(kind));
   switch (kind) {
     case "several interruptions": {
@@ -72,12 +73,12 @@ export function drawPlan(kind, files, random) {
         ...interruption(random.pick(quick)),
         ...drawPlace(files, random),
       }));
-      return { sums, faults };
+      return { ...server, faults };
     }
     case "expired signature":
-      return { sums, signature: { requests: 1 + random.below(8), exposesTag: random.below(2) === 0 } };
+      return { ...server, signature: { requests: 1 + random.below(8), exposesTag: random.below(2) === 0 } };
     case "ranges ignored":
-      return { sums, ignoresRanges: true };
+      return { ...server, ignoresRanges: true };
     case "one range ignored":
       return one({ what: "whole" });
     case "short answer":

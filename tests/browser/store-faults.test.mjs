@@ -6,18 +6,15 @@
  *     PESI_FAULT_SEED=17 node --test tests/browser/store-faults.test.mjs
  */
 import assert from "node:assert/strict";
-import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { root } from "../../tools/process.mjs";
-import { readFiles, startFaultServer } from "./fault-server.mjs";
+import { startFaultServer } from "./fault-server.mjs";
 import { KINDS, drawPlan } from "./faults.mjs";
-import { splitGguf } from "./gguf.mjs";
 import { Random } from "./random.mjs";
+import { golden, goldenFolder, goldenHalves } from "./store-models.mjs";
 import { clearStorage, digestImage, tryLoad } from "./store-page.mjs";
 import { openHarness } from "./support.mjs";
 
-const GOLDEN = path.join(root, "tests/golden/gpt-oss");
 const N_RUNS = Number(process.env.PESI_FAULT_RUNS ?? 14 * Object.keys(KINDS).length);
 const ONLY_SEED = process.env.PESI_FAULT_SEED;
 
@@ -30,12 +27,8 @@ const MAX_RATIO = 1.1;
 /** How much too early a timer may be, in milliseconds. */
 const EARLY_MS = 50;
 
-/** The forms that a model comes in: one file, two, a folder of them. `entry` is what is loaded. */
-const FORMS = [
-  { entry: "a2-ratios.q8.gguf", files: readFiles(path.join(GOLDEN, "gguf/a2-ratios.q8.gguf")) },
-  { entry: "a2-00001-of-00002.gguf", files: halves(path.join(GOLDEN, "gguf/a2-ratios.bf16.gguf")) },
-  { entry: "", files: modelFiles(path.join(GOLDEN, "a2-ratios")) },
-];
+/** The forms that a model comes in: one file, two, a folder of them. */
+const FORMS = [golden("a2-ratios.q8.gguf"), goldenHalves("a2-ratios.bf16.gguf"), goldenFolder("a2-ratios")];
 
 describe("a load under faults", () => {
   let harness;
@@ -182,14 +175,4 @@ async function withDeadline(promise) {
     timer = setTimeout(() => reject(new Error("it has not ended")), DEADLINE_MS);
   });
   return Promise.race([promise, deadline]).finally(() => clearTimeout(timer));
-}
-
-function halves(file) {
-  const [whole] = readFiles(file).values();
-  return new Map(splitGguf(whole).map((part, index) => [`a2-0000${index + 1}-of-00002.gguf`, part]));
-}
-
-/** The files of a golden model's folder, without its references. */
-function modelFiles(folder) {
-  return new Map([...readFiles(folder)].filter(([name]) => !name.startsWith("golden.")));
 }

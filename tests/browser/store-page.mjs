@@ -120,3 +120,16 @@ export async function clearStorage() {
     if (error.name !== "NotFoundError") throw error;
   });
 }
+
+/** Puts the files of one stored model in the place of another's. */
+export async function copyFolder({ from, to }) {
+  const root = await navigator.storage.getDirectory();
+  const models = await root.getDirectoryHandle("pesi-models");
+  const [source, target] = await Promise.all([from, to].map((folder) => models.getDirectoryHandle(folder)));
+  for await (const name of target.keys()) await target.removeEntry(name);
+  for await (const [name, file] of source) {
+    const writable = await (await target.getFileHandle(name, { create: true })).createWritable();
+    await writable.write(await file.getFile());
+    await writable.close();
+  }
+}

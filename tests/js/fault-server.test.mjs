@@ -75,6 +75,8 @@ test("without faults serves ranges and the whole, at each of its addresses", asy
   assert.equal(status, 200);
   assert.deepEqual(body, CONTENT);
   assert.equal(headers["cache-control"], undefined);
+  publication.set({ isCacheable: false });
+  assert.equal((await ask(publication)).headers["cache-control"], "no-store");
   assert.equal(headers["cross-origin-opener-policy"], undefined);
   assert.match(headers.etag, /^"[0-9a-f]+-1"$/);
   assert.equal((await ask(publication, { range: `bytes=${CONTENT.length}-` })).status, 416);
