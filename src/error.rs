@@ -149,6 +149,11 @@ impl Error {
         self.0.kind
     }
 
+    /// The sentence alone, without the facts.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The facts behind the error, in the order they were added.
     pub fn details(&self) -> &[(&'static str, Detail)] {
         &self.0.details

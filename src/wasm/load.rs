@@ -65,7 +65,7 @@ pub async fn load(
     options: &LoadOptions,
     host: &Rc<WorkerHost>,
 ) -> Result<Loaded> {
-    let reporter = Reporter::new(&options.on_progress, &options.signal, host);
+    let reporter = Reporter::new(&options.on_progress, &options.target.signal, host);
     let load = Load { source, options, host, reporter };
     let models = match options.cache {
         true => Some(Models::open().await),
@@ -73,7 +73,7 @@ pub async fn load(
     };
     let mut storage_error = None;
     let on_device = match models {
-        Some(Ok(models)) => load.stored(&models.folder(&source.id, options.precision)).await?,
+        Some(Ok(models)) => load.stored(&models.folder(&source.id, options.target.precision)).await?,
         Some(Err(error)) => {
             storage_error = Some(error.to_string());
             load.download(&Nowhere, None).await?
@@ -127,7 +127,7 @@ impl Load<'_> {
             // The page's own callback may throw: that is reported when it is called next.
             let _ = on_progress.call1(&wasm_bindgen::JsValue::NULL, progress);
         });
-        Lock::wait(folder.name(), access, &self.options.signal).await
+        Lock::wait(folder.name(), access, &self.options.target.signal).await
     }
 
     /// Loads what `folder` has of the model, and the rest from its source.
@@ -139,11 +139,11 @@ impl Load<'_> {
             entry => entry,
         };
         let Opened { description, heads, sources } =
-            self.source.open(&self.options.signal, self.on_bytes()).await?;
-        let plan = description.plan(self.options.precision)?;
+            self.source.open(&self.options.target.signal, self.on_bytes()).await?;
+        let plan = description.plan(self.options.target.precision)?;
         let pieces = cut(&plan, &heads, &description);
         let sums = match &self.source.sums {
-            Some(sums) => sums.fetch(&self.options.signal).await,
+            Some(sums) => sums.fetch(&self.options.target.signal).await,
             None => HashMap::new(),
         };
         check_small_files(&heads, &sums)?;
@@ -152,7 +152,7 @@ impl Load<'_> {
         let manifest = Manifest {
             packing: PACKING,
             id: self.source.id.clone(),
-            precision: self.options.precision,
+            precision: self.options.target.precision,
             name: description.config.name.clone(),
             architecture: description.config.architecture.name().to_owned(),
             parameters: plan.weights.n_elements(),
@@ -186,9 +186,9 @@ impl Load<'_> {
     ) -> Result<OnDevice> {
         let heads = entry.heads.as_ref().expect("callers have looked");
         let description = Description::new(heads, entry.manifest.rope_divisors.clone())?;
-        let plan = description.plan(self.options.precision)?;
+        let plan = description.plan(self.options.target.precision)?;
         let pieces = cut(&plan, heads, &description);
-        let files = self.source.folder(&self.options.signal, self.on_bytes()).0;
+        let files = self.source.folder(&self.options.target.signal, self.on_bytes()).0;
         let known = |file| files.known(file);
         let sources = match access {
             Access::Read => Vec::new(),
@@ -242,8 +242,8 @@ impl Load<'_> {
         description: &Description,
         plan: &Plan,
     ) -> Result<(Box<dyn Engine>, usize)> {
-        let context_length = context_length(description, self.options.context_length)?;
-        let engine = create_engine(&self.options.device, plan, context_length).await?;
+        let context_length = context_length(description, self.options.target.context_length)?;
+        let engine = create_engine(&self.options.target.device, plan, context_length).await?;
         Ok((engine, context_length))
     }
 
@@ -252,7 +252,7 @@ impl Load<'_> {
         self.reporter.begin("compile", &self.source.id, 1)?;
         engine.warm_up().await?;
         self.reporter.done(1, None, false)?;
-        let memory = engine.memory();
+        let engine_memory = engine.memory();
         let session = Session::new(engine, description, context_length);
         let config = session.config();
         let info = Info {
@@ -262,18 +262,15 @@ impl Load<'_> {
             parameters: plan.weights.n_elements(),
             context_length,
             vocabulary_size: config.n_vocab,
-            device: match self.options.device {
+            device: match self.options.target.device {
                 DeviceKind::Cpu => "cpu",
                 DeviceKind::Gpu(_) => "webgpu",
             },
-            memory: Memory {
-                weights_bytes: memory.weights,
-                cache_bytes: memory.caches,
-                scratch_bytes: memory.scratch,
-                total_bytes: memory.total(),
-                // Pages of 64 KiB; a module's memory never shrinks.
-                heap_bytes: core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10),
-            },
+            // Pages of 64 KiB; a module's memory never shrinks.
+            memory: Memory::new(
+                engine_memory,
+                Some(core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10)),
+            ),
             from_storage,
             storage_error: None,
             chat_template: session.chat().is_some(),

@@ -6,6 +6,7 @@
 mod error;
 mod file;
 mod folder;
+mod forecast;
 mod host;
 mod http;
 mod load;
@@ -30,7 +31,8 @@ use self::{
     host::WorkerHost,
     models::VerifyOptions,
     options::{
-        GenerateOptions, Info, LoadOptions, RenderOptions, SourceOptions, from_js, to_plain_js,
+        GenerateOptions, Info, LoadOptions, RenderOptions, SourceOptions, Target, from_js,
+        to_plain_js,
     },
 };
 use crate::{
@@ -38,6 +40,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
     session::{Description, FinishReason, Request, Session, TokenEvent},
 };
+
+/// Makes defects tell where they are.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|panic| web_sys::console::error_1(&panic.to_string().into())));
+}
 
 /// A model in the worker.
 #[wasm_bindgen]
@@ -54,9 +62,6 @@ pub struct Model {
 impl Model {
     /// Loads a model: from browser storage if it is there, else from `source` and into storage.
     pub async fn load(source: JsValue, options: JsValue) -> Result<Model, JsValue> {
-        std::panic::set_hook(Box::new(|panic| {
-            web_sys::console::error_1(&panic.to_string().into())
-        }));
         let source: SourceOptions = SourceOptions::from_js(&source).map_err(to_js)?;
         let options = LoadOptions::from_js(&options).map_err(to_js)?;
         let host = Rc::new(WorkerHost::new());
@@ -187,6 +192,17 @@ impl Model {
             },
         )
     }
+}
+
+/// What the model at `source` would take on this device, from the heads of its files.
+#[wasm_bindgen]
+pub fn forecast(source: JsValue, options: JsValue) -> Promise {
+    promise(async move {
+        let source = SourceOptions::from_js(&source)?;
+        let target = Target::from_js(&options)?;
+        let host = Rc::new(WorkerHost::new());
+        to_plain_js(&forecast::forecast(&source, &target, &host).await?)
+    })
 }
 
 /// The models in browser storage, as an array of plain objects; interrupted downloads too where

@@ -147,7 +147,7 @@ pub async fn remove(options: &ModelOptions) -> Result<Removed> {
 /// on, and is fetched again where that is asked for and the model came from an address.
 ///
 /// # Errors
-/// `invalid_argument` when no such model is stored; `aborted`; those of storage and of the source.
+/// `storage` when no such model is stored; `aborted`; those of the source.
 pub async fn verify(
     options: &ModelOptions,
     repair: bool,
@@ -169,7 +169,7 @@ pub async fn verify(
         }
     }
     if n_found == 0 {
-        return Err(Error::argument("no such model is stored").with("model", options.id.as_str()));
+        return Err(Error::new(ErrorKind::Storage, "no such model is stored").with("model", options.id.as_str()));
     }
     Ok(sum)
 }

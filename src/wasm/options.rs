@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     chat::harmony::{CHANNELS, MessageKind, Role},
-    engine::DeviceKind,
+    engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
     sampler::SamplingParams,
@@ -158,29 +158,39 @@ impl SourceOptions {
     }
 }
 
-/// Settings of a load.
-pub struct LoadOptions {
+/// What a model is to run on, and how.
+pub struct Target {
     /// Where the model runs.
     pub device: DeviceKind,
     /// How dense matrices are held.
     pub precision: Precision,
     /// Positions to make room for.
     pub context_length: Option<usize>,
+    /// Cancels what is done with it.
+    pub signal: AbortSignal,
+}
+
+/// Settings of a load.
+pub struct LoadOptions {
+    /// What the model is to run on.
+    pub target: Target,
     /// Whether browser storage is used.
     pub cache: bool,
-    /// Cancels the load.
-    pub signal: AbortSignal,
     /// Told how far it is.
     pub on_progress: Function,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct PlainLoadOptions {
-    device: String,
-    precision: String,
-    context_length: Option<f64>,
     cache: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainTarget {
+    device: String,
+    precision: Precision,
+    context_length: Option<f64>,
     adapter: Option<AdapterFacts>,
 }
 
@@ -200,32 +210,32 @@ impl LoadOptions {
     /// # Errors
     /// `invalid_argument` naming the parameter.
     pub fn from_js(value: &JsValue) -> Result<Self> {
-        let plain: PlainLoadOptions = from_js(value.clone())?;
-        let wrong = |parameter: &'static str, found: &str| {
-            Error::argument("no such value").with("parameter", parameter).with("found", found)
-        };
+        let PlainLoadOptions { cache } = from_js(value.clone())?;
+        Ok(Self { target: Target::from_js(value)?, cache, on_progress: on_progress(value)? })
+    }
+}
+
+impl Target {
+    /// Reads `{ device, adapter?, precision, contextLength?, signal }`.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter.
+    pub fn from_js(value: &JsValue) -> Result<Self> {
+        let plain: PlainTarget = from_js(value.clone())?;
         let device = match plain.device.as_str() {
             "cpu" => DeviceKind::Cpu,
             "webgpu" => DeviceKind::Gpu(plain.adapter.map_or_else(AdapterHints::default, hints)),
-            other => return Err(wrong("device", other)),
-        };
-        let precision = match plain.precision.as_str() {
-            "compact" => Precision::Compact,
-            "exact" => Precision::Exact,
-            other => return Err(wrong("precision", other)),
+            other => {
+                return Err(Error::argument("no such value")
+                    .with("parameter", "device")
+                    .with("found", other));
+            }
         };
         let context_length = plain
             .context_length
             .map(|length| whole("contextLength", length).map(|length| length as usize))
             .transpose()?;
-        Ok(Self {
-            device,
-            precision,
-            context_length,
-            cache: plain.cache,
-            signal: signal(value)?,
-            on_progress: on_progress(value)?,
-        })
+        Ok(Self { device, precision: plain.precision, context_length, signal: signal(value)? })
     }
 }
 
@@ -422,5 +432,20 @@ pub struct Memory {
     pub cache_bytes: u64,
     pub scratch_bytes: u64,
     pub total_bytes: u64,
-    pub heap_bytes: u64,
+    /// Of the module itself, where a model is loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap_bytes: Option<u64>,
+}
+
+impl Memory {
+    /// What a device holds.
+    pub fn new(memory: MemoryUse, heap_bytes: Option<u64>) -> Self {
+        Self {
+            weights_bytes: memory.weights,
+            cache_bytes: memory.caches,
+            scratch_bytes: memory.scratch,
+            total_bytes: memory.total(),
+            heap_bytes,
+        }
+    }
 }

@@ -162,7 +162,7 @@ export interface StoredModel {
   verified: boolean;
   /** Whether it came from files picked on this device: those have to be picked again to load it. */
   fromFiles: boolean;
-  /** When it was last written to, in milliseconds since 1970. */
+  /** When its download began, in milliseconds since 1970. */
   createdAt: number;
 }
 
