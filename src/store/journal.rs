@@ -3,13 +3,16 @@
 //! Records are appended and never changed. Each has a checksum of its own, so that one that is torn by
 //! a crash, or damaged later, counts as not written: its piece is then fetched again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use sha2::{
     Sha256,
     digest::common::hazmat::{SerializableState, SerializedState},
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::StorageFile;
+use crate::error::Result;
 
 /// Bytes of a record.
 pub const RECORD_BYTES: usize = 144;
@@ -42,6 +45,8 @@ pub enum Record {
     Refused { file: u32, first: u32, end: u32 },
     /// Nothing: it stands where a record was not sound.
     Void,
+    /// What is known of the file, and of its pieces from `first` to before `end`, counts no longer.
+    Dropped { file: u32, first: u32, end: u32 },
 }
 
 impl Record {
@@ -56,6 +61,7 @@ impl Record {
             Self::Verified { file } => (3, [*file, 0, 0], 0, None),
             Self::Refused { file, first, end } => (4, [*file, *first, *end], 0, None),
             Self::Void => (5, [0; 3], 0, None),
+            Self::Dropped { file, first, end } => (6, [*file, *first, *end], 0, None),
         };
         let has_state = u8::from(state.is_some());
         bytes[0] = kind;
@@ -100,6 +106,7 @@ impl Record {
             3 => Self::Verified { file: number(0) },
             4 => Self::Refused { file: number(0), first: number(1), end: number(2) },
             5 => Self::Void,
+            6 => Self::Dropped { file: number(0), first: number(1), end: number(2) },
             _ => return None,
         })
     }
@@ -147,8 +154,19 @@ impl Journal {
         journal
     }
 
+    /// Writes one record to the journal's file, and takes it in.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn append(&mut self, record: Record, file: &dyn StorageFile) -> Result<()> {
+        file.write((self.n_records * RECORD_BYTES) as u64, &record.to_bytes())?;
+        self.n_records += 1;
+        self.apply(record);
+        Ok(())
+    }
+
     /// Takes in one record.
-    pub fn apply(&mut self, record: Record) {
+    fn apply(&mut self, record: Record) {
         match record {
             Record::Stored { piece, source_bytes, packed_bytes, hash, file_hash } => {
                 let noted = Noted { is_stored: true, hash, source_bytes, packed_bytes, file_hash };
@@ -175,14 +193,18 @@ impl Journal {
                 }
             }
             Record::Refused { file, first, end } => {
-                self.verified.retain(|verified| *verified != file);
-                if !self.refused.contains(&file) {
-                    self.refused.push(file);
-                }
-                self.pieces.retain(|piece, _| !(first..end).contains(piece));
+                self.drop_file(file, first..end);
+                self.refused.push(file);
             }
+            Record::Dropped { file, first, end } => self.drop_file(file, first..end),
             Record::Void => {}
         }
+    }
+
+    fn drop_file(&mut self, file: u32, pieces: Range<u32>) {
+        self.verified.retain(|verified| *verified != file);
+        self.refused.retain(|refused| *refused != file);
+        self.pieces.retain(|piece, _| !pieces.contains(piece));
     }
 
     /// Whether piece `index` is stored, as far as is known.
@@ -193,6 +215,11 @@ impl Journal {
     /// What is known of piece `index`.
     pub fn noted(&self, index: usize) -> Option<&Noted> {
         u32::try_from(index).ok().and_then(|index| self.pieces.get(&index))
+    }
+
+    /// Number of pieces that are known to be damaged.
+    pub fn n_damaged(&self) -> usize {
+        self.pieces.values().filter(|noted| !noted.is_stored).count()
     }
 
     /// What is known of the pieces that are stored.
@@ -246,6 +273,8 @@ mod tests {
         let journal = Journal::from_bytes(&bytes(&records));
         assert!(journal.pieces.is_empty() && journal.verified.is_empty());
         assert_eq!(journal.refused, [0]);
+        records.push(Record::Dropped { file: 0, first: 0, end: 2 });
+        assert!(Journal::from_bytes(&bytes(&records)).refused.is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     session::{Heads, Host},
     source::LocalFuture,
-    weights::{Keeper, Pieces},
+    weights::{Keeper, Pieces, Precision},
 };
 
 /// The copies of the manifest.
@@ -161,6 +161,19 @@ impl Entry {
         Ok(Some(Self { manifest, heads, journal, damaged_manifests }))
     }
 
+    /// What `folder` holds, if that is the model called `id` in this precision.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_of(
+        folder: &dyn StorageFolder,
+        id: &str,
+        precision: Precision,
+    ) -> Result<Option<Self>> {
+        let entry = Self::read(folder).await?;
+        Ok(entry.filter(|entry| entry.manifest.id == id && entry.manifest.precision == precision))
+    }
+
     /// Makes `folder` hold a model of which no piece is there yet.
     ///
     /// # Errors
@@ -179,14 +192,40 @@ impl Entry {
         Ok(Self { manifest, heads: Some(heads), journal, damaged_manifests: Vec::new() })
     }
 
-    /// Puts heads back that have been fetched again.
+    /// Goes on with a model whose heads had to be fetched again, and are the same. Pieces of files
+    /// that were refused, or of which `manifest` says something else now, count no longer.
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub async fn with_heads(mut self, folder: &dyn StorageFolder, heads: Heads) -> Result<Self> {
+    ///
+    /// # Panics
+    /// When the manifest is not of the same files.
+    pub async fn renew(
+        mut self,
+        folder: &dyn StorageFolder,
+        manifest: Manifest,
+        heads: Heads,
+        pieces: &Pieces,
+    ) -> Result<Self> {
+        assert!(self.manifest.is_of(&heads) && manifest.is_of(&heads));
+        let journal_file = open_to_write(folder, JOURNAL).await?;
+        for (index, (before, now)) in self.manifest.files.iter().zip(&manifest.files).enumerate() {
+            let of_file = pieces.files().get(index).map_or(0..0, |file| file.pieces.clone());
+            if before != now || self.journal.refused.contains(&(index as u32)) {
+                let record = Record::Dropped {
+                    file: index as u32,
+                    first: of_file.start as u32,
+                    end: of_file.end as u32,
+                };
+                self.journal.append(record, journal_file.as_ref())?;
+            }
+        }
+        for name in MANIFESTS {
+            write_all(folder, name, &manifest.to_bytes()).await?;
+        }
         write_all(folder, HEADS, &heads.to_bytes()).await?;
-        self.heads = Some(heads);
-        Ok(self)
+        let journal = self.journal;
+        Ok(Self { manifest, heads: Some(heads), journal, damaged_manifests: Vec::new() })
     }
 
     /// Whether the model can be loaded from here alone.
@@ -215,7 +254,7 @@ impl Entry {
 
     /// How much beside pieces is damaged: copies of the manifest, heads, records.
     pub fn n_damaged(&self) -> usize {
-        let heads = usize::from(self.heads.is_none());
+        let heads = usize::from(self.heads.is_none() && self.journal.refused.is_empty());
         self.damaged_manifests.len() + heads + self.journal.unsound.len()
     }
 
@@ -356,11 +395,7 @@ impl<'a> Store<'a> {
             let message = "a stored piece is damaged";
             return Err(Reason::Damaged.error(ErrorKind::Storage, message));
         };
-        let journal = &mut self.entry.journal;
-        file.write((journal.n_records * RECORD_BYTES) as u64, &record.to_bytes())?;
-        journal.n_records += 1;
-        journal.apply(record);
-        Ok(())
+        self.entry.journal.append(record, file.as_ref())
     }
 
     /// Continues the SHA-256 of the file of piece `index`; returns it as it is to be noted.
@@ -394,7 +429,7 @@ impl<'a> Store<'a> {
             end: range.end as u32,
         })?;
         self.file_hashes = file_hashes(&self.entry, self.pieces);
-        Err(Error::invalid("the file is not the one that was published; it will be fetched again")
+        Err(Error::invalid("the file's SHA-256 is not the published one: it will be fetched again")
             .with("file", name)
             .with("expected", expected)
             .with("found", found))

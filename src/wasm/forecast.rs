@@ -67,8 +67,7 @@ pub async fn forecast(
     let wanted = context_length(&description, target.context_length)?;
     let config = &description.config;
     let longest = config.context_length;
-    let found =
-        forecast_on_device(&target.device, &plan, wanted, longest, host.as_ref()).await?;
+    let found = forecast_on_device(&target.device, &plan, wanted, longest, host.as_ref()).await?;
     Ok(Forecast {
         id: source.id.clone(),
         architecture: config.architecture.name(),
@@ -90,7 +89,7 @@ pub async fn forecast(
 async fn stored(source: &SourceOptions, target: &Target) -> Option<(Entry, Heads)> {
     let models = Models::open().await.ok()?;
     let folder = models.folder(&source.id, target.precision);
-    let entry = Entry::read(&folder).await.ok()??;
+    let entry = Entry::read_of(&folder, &source.id, target.precision).await.ok()??;
     let heads = entry.heads.clone()?;
     Some((entry, heads))
 }
@@ -115,7 +114,7 @@ fn reason(refusal: &Error, largest_context: usize) -> String {
 
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

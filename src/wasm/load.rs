@@ -73,7 +73,9 @@ pub async fn load(
     };
     let mut storage_error = None;
     let on_device = match models {
-        Some(Ok(models)) => load.stored(&models.folder(&source.id, options.target.precision)).await?,
+        Some(Ok(models)) => {
+            load.stored(&models.folder(&source.id, options.target.precision)).await?
+        }
         Some(Err(error)) => {
             storage_error = Some(error.to_string());
             load.download(&Nowhere, None).await?
@@ -92,7 +94,7 @@ impl Load<'_> {
         loop {
             if !is_damaged {
                 let _lock = self.wait(folder, Access::Read).await?;
-                if let Some(entry) = Entry::read(folder).await?.filter(Entry::is_whole) {
+                if let Some(entry) = self.entry(folder).await?.filter(Entry::is_whole) {
                     match self.resume(folder, entry, Access::Read).await {
                         Err(error)
                             if Reason::Damaged.is_of(&error) || Reason::Changed.is_of(&error) => {}
@@ -102,7 +104,7 @@ impl Load<'_> {
                 }
             }
             let _lock = self.wait(folder, Access::Write).await?;
-            let entry = Entry::read(folder).await?;
+            let entry = self.entry(folder).await?;
             if !is_damaged && entry.as_ref().is_some_and(Entry::is_whole) {
                 // Another tab has finished it meanwhile.
                 continue;
@@ -118,6 +120,10 @@ impl Load<'_> {
             self.reporter.share(None);
             return result;
         }
+    }
+
+    async fn entry(&self, folder: &ModelFolder) -> Result<Option<Entry>> {
+        Entry::read_of(folder, &self.source.id, self.options.target.precision).await
     }
 
     /// Waits for the lock of a folder, and reports what the tab says that holds it.

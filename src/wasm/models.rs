@@ -106,8 +106,12 @@ impl From<&Entry> for StoredModel {
 /// `storage`.
 pub async fn list(options: &ListOptions) -> Result<Vec<StoredModel>> {
     let mut models = Vec::new();
-    for folder in Models::open().await?.folders().await? {
-        match Entry::read(&folder).await? {
+    let all = Models::open().await?;
+    for folder in all.folders().await? {
+        let entry = Entry::read(&folder).await?.filter(|entry| {
+            all.folder(&entry.manifest.id, entry.manifest.precision).name() == folder.name()
+        });
+        match entry {
             Some(entry) => {
                 let model = StoredModel::from(&entry);
                 if model.complete || options.incomplete {
@@ -169,7 +173,8 @@ pub async fn verify(
         }
     }
     if n_found == 0 {
-        return Err(Error::new(ErrorKind::Storage, "no such model is stored").with("model", options.id.as_str()));
+        return Err(Error::new(ErrorKind::Storage, "no such model is stored")
+            .with("model", options.id.as_str()));
     }
     Ok(sum)
 }
