@@ -250,7 +250,10 @@ impl Model {
         let written = pollster::block_on(async {
             let entry = match Entry::read(disk).await? {
                 Some(entry) if entry.heads.is_some() => entry,
-                Some(entry) => entry.with_heads(disk, self.heads.clone()).await?,
+                Some(entry) => {
+                    let (manifest, heads) = (self.manifest.clone(), self.heads.clone());
+                    entry.renew(disk, manifest, heads, &self.pieces).await?
+                }
                 None => Entry::create(disk, self.manifest.clone(), self.heads.clone()).await?,
             };
             let mut store = Store::open(disk, entry, &self.pieces, access, Rc::new(Still)).await?;

@@ -172,11 +172,9 @@ impl Load<'_> {
             rope_divisors: description.rope_divisors.clone(),
             created_at: js_sys::Date::now(),
         };
-        // Where only the heads were in doubt, and nothing has changed, pieces stay.
-        let same = entry
-            .filter(|entry| entry.manifest.is_of(&heads) && entry.manifest.files == manifest.files);
-        let entry = match same {
-            Some(entry) => entry.with_heads(folder, heads).await?,
+        // Where only the heads were in doubt, and are the same, pieces stay.
+        let entry = match entry.filter(|entry| entry.manifest.is_of(&heads)) {
+            Some(entry) => entry.renew(folder, manifest, heads, &pieces).await?,
             None => Entry::create(folder, manifest, heads).await?,
         };
         let on_device = OnDevice { description, plan, engine, context_length, from_storage: false };

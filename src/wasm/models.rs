@@ -202,10 +202,12 @@ impl Run<'_> {
     async fn verify(&self) -> Result<Option<Verification>> {
         let lock = Lock::wait(self.folder.name(), Access::Read, self.signal).await?;
         let Some(entry) = Entry::read(&self.folder).await? else { return Ok(None) };
-        let mut found = Verification { damaged_pieces: entry.n_damaged(), ..Default::default() };
+        let known = entry.journal.n_damaged();
+        let mut found =
+            Verification { damaged_pieces: entry.n_damaged() + known, ..Default::default() };
         let n_missing = entry.manifest.n_pieces as usize - entry.journal.stored().count();
         // Where records are damaged, what they were about seems missing.
-        let was_complete = n_missing <= entry.journal.unsound.len();
+        let was_complete = n_missing <= entry.journal.unsound.len() + known;
         let mut damaged = Vec::new();
         if entry.heads.is_some() {
             (damaged, found.checked_bytes) = self.check(entry).await?;
@@ -254,21 +256,24 @@ impl Run<'_> {
         let origin = entry.manifest.origin.clone().filter(|_| self.repair && was_complete);
         let source =
             origin.map(|origin| SourceOptions::at(&entry.manifest.id, origin)).transpose()?;
-        let entry = match (&source, entry.heads.is_some()) {
-            (_, true) => entry,
-            (Some(source), false) => {
-                let heads = source.open(self.signal, Rc::new(|_| ())).await?.heads;
-                if !entry.manifest.is_of(&heads) {
-                    return Ok(false);
-                }
-                entry.with_heads(&self.folder, heads).await?
-            }
-            (None, false) => return Ok(false),
+        let heads = match (&entry.heads, &source) {
+            (Some(heads), _) => heads.clone(),
+            (None, Some(source)) => source.open(self.signal, Rc::new(|_| ())).await?.heads,
+            (None, None) => return Ok(false),
         };
-        let heads = entry.heads.as_ref().expect("put back above");
-        let description = Description::new(heads, entry.manifest.rope_divisors.clone())?;
+        if !entry.manifest.is_of(&heads) {
+            return Ok(false);
+        }
+        let description = Description::new(&heads, entry.manifest.rope_divisors.clone())?;
         let plan = description.plan(entry.manifest.precision)?;
-        let pieces = cut(&plan, heads, &description);
+        let pieces = cut(&plan, &heads, &description);
+        let entry = match entry.heads {
+            Some(_) => entry,
+            None => {
+                let manifest = entry.manifest.clone();
+                entry.renew(&self.folder, manifest, heads, &pieces).await?
+            }
+        };
         let files = entry.manifest.files.clone();
         let mut store =
             Store::open(&self.folder, entry, &pieces, Access::Write, self.host.clone()).await?;

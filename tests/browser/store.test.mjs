@@ -12,6 +12,8 @@ import * as inPage from "./store-page.mjs";
 import { openHarness } from "./support.mjs";
 
 const N_DAMAGES = 50;
+/** What is read of a file to find its header, at least. */
+const FIRST_BYTES = 512 << 10;
 /** Of them, those in bytes that nothing is read from, such as gaps between tensors. */
 const MAX_UNNOTICED = 2;
 /** What is counted then does not depend on the browser's own cache. */
@@ -121,7 +123,9 @@ describe("a model in storage", () => {
       const { damagedPieces, repairedPieces } = await call("verify", id);
       assert.equal(repairedPieces, damagedPieces, what);
       if (damagedPieces > 0) counts.byVerify += 1;
-      assert.ok(publication.sentBytes <= limit, `${what}: ${publication.sentBytes} bytes were fetched of ${limit}`);
+      // A header is looked for in the file's first bytes, which are more than it.
+      const most = place.name === "heads.bin" ? FIRST_BYTES : limit;
+      assert.ok(publication.sentBytes <= most, `${what}: ${publication.sentBytes} bytes were fetched of ${most}`);
       counts.mostBytes = Math.max(counts.mostBytes, publication.sentBytes);
 
       if ((await page.evaluate(inPage.digestImage)) !== SMALL.image) {
@@ -411,13 +415,14 @@ describe("a model in storage", () => {
     const { source, id } = publish(SMALL);
     await load(source);
     const [{ folder, name }] = await manifests();
-    const leaves = numbersIn(JSON.parse(await page.evaluate(inPage.readStored, { folder, name })));
+    // A line with a hash follows the manifest; what is written here has none that fits.
+    const read = async (file) => JSON.parse((await page.evaluate(inPage.readStored, file)).split("\n")[0]);
+    const leaves = numbersIn(await read({ folder, name }));
     t.diagnostic(`numbers of the manifest: ${leaves.map((keys) => keys.join(".")).join(", ")}`);
     assert.ok(leaves.length > 0);
     for (const keys of leaves) {
       for (const file of await manifests()) {
-        const manifest = JSON.parse(await page.evaluate(inPage.readStored, file));
-        const text = JSON.stringify(withNumber(manifest, keys, (value) => value + 1));
+        const text = JSON.stringify(withNumber(await read(file), keys, (value) => value + 1));
         await page.evaluate(inPage.writeStored, { ...file, text });
       }
       assert.equal((await load(source)).logits, SMALL.logits, keys.join("."));
