@@ -38,6 +38,9 @@ pub(super) struct CpuSegment {
     pub vector: Vec<f32>,
 }
 
+/// The byte for 2⁰ in MXFP4.
+const EXPONENT_OF_ONE: u8 = 127;
+
 /// Elements of the lists in which a segment is held.
 #[derive(Clone, Copy)]
 struct Lengths {
@@ -94,6 +97,10 @@ impl CpuWeight {
             .iter()
             .map(|segment| {
                 let lengths = Lengths::of(segment, weight.n_cols);
+                // The power of zero bytes is subnormal, and slow to multiply with: weights that are not
+                // written yet are to take the time that others do.
+                let mut exponents = allocation.zeros(lengths.exponents)?;
+                exponents.fill(EXPONENT_OF_ONE);
                 Ok(CpuSegment {
                     layout: segment.layout,
                     rows: segment.rows.clone(),
@@ -102,7 +109,7 @@ impl CpuWeight {
                     quants: allocation.zeros(lengths.quants)?,
                     scales: allocation.zeros(lengths.scales)?,
                     mins: allocation.zeros(lengths.mins)?,
-                    exponents: allocation.zeros(lengths.exponents)?,
+                    exponents,
                     vector: allocation.zeros(lengths.vector)?,
                 })
             })
@@ -175,6 +182,26 @@ impl CpuSegment {
                 *scale = value(&[pair[0], pair[1]]);
                 *min = value(&[pair[2], pair[3]]);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checkpoint::dequantize::half_of_e8m0, weights::Grouping};
+
+    #[test]
+    fn weights_that_are_not_written_have_no_subnormal_scales() {
+        for layout in Layout::MATRICES {
+            let segments = vec![Segment { layout, rows: 0..3, parts: Vec::new() }];
+            let grouping = Grouping::Rows;
+            let weight = Weight { name: String::new(), n_rows: 3, n_cols: 64, grouping, segments };
+            let held = CpuWeight::new(&weight, &mut Allocation::of(0)).unwrap();
+            let segment = &held.segments[0];
+            assert!(segment.scales.iter().all(|scale| !scale.is_subnormal()), "{layout:?}");
+            let mut exponents = segment.exponents.iter();
+            assert!(exponents.all(|&e| !half_of_e8m0(e).is_subnormal()), "{layout:?}");
         }
     }
 }
