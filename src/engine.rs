@@ -55,9 +55,7 @@ pub async fn create_engine(
 ) -> Result<Box<dyn Engine>> {
     match kind {
         DeviceKind::Cpu => {
-            let needed = CpuDevice::needed(plan, context_length).total();
-            check_addressable(needed, usize::BITS)?;
-            let device = CpuDevice::new(plan.clone(), context_length)?;
+            let device = cpu_device(plan, context_length)?;
             Ok(Box::new(CpuEngine::new(device, plan.n_vocab)))
         }
         #[cfg(feature = "gpu")]
@@ -68,6 +66,29 @@ pub async fn create_engine(
             Ok(Box::new(engine))
         }
     }
+}
+
+/// Allocates what an engine would hold, and frees it: whether it fits.
+///
+/// # Errors
+/// As [`create_engine`].
+pub async fn allocate(kind: &DeviceKind, plan: &Plan, context_length: usize) -> Result<MemoryUse> {
+    match kind {
+        DeviceKind::Cpu => cpu_device(plan, context_length).map(|device| device.memory()),
+        #[cfg(feature = "gpu")]
+        DeviceKind::Gpu(hints) => {
+            let context = Context::request(hints).await?;
+            let allocated = GpuEngine::allocate(&context, plan, context_length).await;
+            context.device.destroy();
+            allocated
+        }
+    }
+}
+
+fn cpu_device(plan: &Plan, context_length: usize) -> Result<CpuDevice> {
+    let needed = CpuDevice::needed(plan, context_length).total();
+    check_addressable(needed, usize::BITS)?;
+    CpuDevice::new(plan.clone(), context_length)
 }
 
 /// Bytes of a model that fit where addresses have 32 bits, beside the rest of the program: heads of files,

@@ -4,7 +4,7 @@
 //! finds tensors in them, [`config`] says what model they make, [`weights`] packs them the way the
 //! GPU reads them, [`model`] writes the computation as a plan of [`ops`], which `gpu` and [`cpu`]
 //! carry out, [`sampler`] turns logits into tokens, [`session`] runs the whole over time,
-//! [`tokenizer`] and [`chat`] translate to and from text.
+//! [`tokenizer`] and [`chat`] translate to and from text. [`forecast`] tells what a model would take.
 
 pub mod chat;
 pub mod checkpoint;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod cpu;
 pub mod engine;
 pub mod error;
+pub mod forecast;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod memory;

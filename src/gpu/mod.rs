@@ -80,6 +80,21 @@ impl GpuEngine {
         Self::with_tuning(context, plan, context_length, tuning).await
     }
 
+    /// Allocates what [`new`](Self::new) does but for recordings, which are small, and frees it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn allocate(
+        context: &Context,
+        plan: &Plan,
+        context_length: usize,
+    ) -> Result<MemoryUse> {
+        check_plan(plan)?;
+        let tuning = Tuning::for_adapter(&context.capabilities);
+        let (_, memory) = Buffers::new(context, plan, context_length, &tuning).await?;
+        Ok(memory)
+    }
+
     /// As [`new`](Self::new), with chosen sizes of workgroups and chunks.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ use crate::{
 };
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
-use pace::Pace;
+pub(crate) use pace::Pace;
 use text::TextStream;
 pub use text::{Message, Piece};
 

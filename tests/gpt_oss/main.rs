@@ -1,7 +1,7 @@
 //! Small gpt-oss models with random weights, as safetensors and as GGUF, against the float32 reference:
 //! logits, greedy tokens, hidden states, in every way that a prompt may be cut; both formats against
 //! each other; sets of several files; 8-bit against 16-bit weights; the whole vocabulary; answers;
-//! hostile files.
+//! forecasts; hostile files.
 
 mod answers;
 mod compact;
@@ -9,6 +9,7 @@ mod damage;
 mod damage_gguf;
 mod divergence;
 mod files;
+mod forecast;
 mod formats;
 mod golden;
 mod model;

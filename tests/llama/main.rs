@@ -1,7 +1,9 @@
 //! Small Llama models of every kind that a file may hold: packed weights against the file's own decoding,
-//! whole models on the CPU and the GPU against a plain double-precision forward pass, damaged files.
+//! whole models on the CPU and the GPU against a plain double-precision forward pass, forecasts,
+//! damaged files.
 
 mod damage;
+mod forecast;
 mod forward;
 mod packing;
 mod tiny;

@@ -1,5 +1,5 @@
 //! SmolLM2-135M-Instruct on the CPU and on the GPU: against the float32 reference, in 8 bits against 16,
-//! and over time.
+//! over time, against its forecast, and where memory is refused.
 //!
 //! The model file is put into `.cache/models` by the set-up; without it, or without a GPU adapter
 //! (a software one will do), these tests fail.
@@ -7,6 +7,7 @@
 mod compact;
 #[path = "../gpt_oss/divergence.rs"]
 mod divergence;
+mod forecast;
 mod golden;
 mod limited;
 mod model;
