@@ -1,16 +1,17 @@
-//! `bench`: medians of some runs as one JSON object.
+//! `bench` and `forecast`: medians of some runs, and what is known ahead of any, as one JSON object.
 
 use pesi::{
     Result,
+    forecast::{Forecast, forecast as foretell},
     sampler::SamplingParams,
-    session::{Request, Summary},
+    session::{Host, Request, Summary},
 };
 use serde_json::json;
 
 use crate::{
-    BenchArgs, Device,
+    BenchArgs, ModelArgs,
     commands::print,
-    open::{NativeHost, open},
+    open::{NativeHost, context_length, describe, open},
 };
 
 pub async fn bench(args: BenchArgs) -> Result<()> {
@@ -43,7 +44,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
     let weight_bytes = loaded.memory.weights as f64;
     let object = json!({
         "model": args.model.model,
-        "device": if args.model.device == Device::Cpu { "cpu" } else { "gpu" },
+        "device": args.model.device.name(),
         "device_name": session.device_name(),
         "rounds": runs.len(),
         "load_ms": loaded.load_ms,
@@ -56,6 +57,29 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         "weights_bytes": loaded.memory.weights,
         "caches_bytes": loaded.memory.caches,
         "scratch_bytes": loaded.memory.scratch,
+    });
+    print(&format!("{object}\n"))
+}
+
+pub async fn forecast(args: ModelArgs) -> Result<()> {
+    let description = describe(&args.model).await?.description;
+    let plan = description.plan(args.precision.into())?;
+    let asked = context_length(&args, &description)?;
+    let longest = description.config.context_length;
+    let host = NativeHost::new();
+    let Forecast { memory, context_length, largest_context, refusal, tokens_per_second } =
+        foretell(&args.device.kind(), &plan, asked, longest, &host).await?;
+    let object = json!({
+        "model": args.model,
+        "device": args.device.name(),
+        "context_length": context_length,
+        "weights_bytes": memory.map(|memory| memory.weights),
+        "caches_bytes": memory.map(|memory| memory.caches),
+        "scratch_bytes": memory.map(|memory| memory.scratch),
+        "largest_context": largest_context,
+        "refusal": refusal.map(|refusal| refusal.to_string()),
+        "decode_tokens_per_second": tokens_per_second,
+        "forecast_ms": host.now(),
     });
     print(&format!("{object}\n"))
 }

@@ -26,6 +26,8 @@ enum Command {
     Logits(LogitsArgs),
     /// Measure loading, prefill and decode; prints one JSON object.
     Bench(BenchArgs),
+    /// Tell what loading would take and how fast decoding would be; prints one JSON object.
+    Forecast(ModelArgs),
     /// Show what a model file holds.
     Inspect(InspectArgs),
     /// Write a model of published shapes with random weights.
@@ -158,6 +160,7 @@ fn main() -> ExitCode {
             Command::Generate(args) => commands::generate(args).await,
             Command::Logits(args) => commands::logits(args).await,
             Command::Bench(args) => bench::bench(args).await,
+            Command::Forecast(args) => bench::forecast(args).await,
             Command::Inspect(args) => commands::inspect(args).await,
             Command::Synth(args) => synth::synth(&args),
             Command::Shaders => commands::shaders(),

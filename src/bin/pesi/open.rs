@@ -57,6 +57,17 @@ pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
     let started = host.now();
     let Opened { description, sources, .. } = describe(&args.model).await?;
     let plan = description.plan(args.precision.into())?;
+    let context_length = context_length(args, &description)?;
+    let mut engine = create_engine(&args.device.kind(), &plan, context_length).await?;
+    load(&sources, &plan.weights, engine.as_mut()).await?;
+    engine.warm_up().await?;
+    let memory = engine.memory();
+    let session = Session::new(engine, description, context_length);
+    Ok(Loaded { session, load_ms: host.now() - started, memory })
+}
+
+/// The positions to make room for.
+pub fn context_length(args: &ModelArgs, description: &Description) -> Result<usize> {
     let longest = description.config.context_length;
     let context_length = args.context_length.unwrap_or(default_context_length(longest));
     if context_length == 0 || context_length > longest {
@@ -64,14 +75,21 @@ pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
             .with("found", context_length)
             .with("limit", longest));
     }
-    let kind = match args.device {
-        Device::Cpu => DeviceKind::Cpu,
-        Device::Gpu => DeviceKind::Gpu(AdapterHints::default()),
-    };
-    let mut engine = create_engine(&kind, &plan, context_length).await?;
-    load(&sources, &plan.weights, engine.as_mut()).await?;
-    engine.warm_up().await?;
-    let memory = engine.memory();
-    let session = Session::new(engine, description, context_length);
-    Ok(Loaded { session, load_ms: host.now() - started, memory })
+    Ok(context_length)
+}
+
+impl Device {
+    pub fn kind(self) -> DeviceKind {
+        match self {
+            Self::Cpu => DeviceKind::Cpu,
+            Self::Gpu => DeviceKind::Gpu(AdapterHints::default()),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        }
+    }
 }
