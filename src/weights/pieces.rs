@@ -397,7 +397,7 @@ mod tests {
         let end = 160 + 1000 * 1024;
         let table = WeightTable { weights: vec![large, small] };
         let span = 90..end + 7;
-        let pieces = Pieces::new(&table, &[span.clone()]);
+        let pieces = Pieces::new(&table, std::slice::from_ref(&span));
         // 64 KiB hold 63 rows beside the small tensor, and 64 elsewhere.
         assert_eq!(pieces.len(), 16);
         assert_eq!(pieces.get(0).source, 90..160 + 63 * 1024);
@@ -421,7 +421,8 @@ mod tests {
         let strands = weight(12, cols, vec![part(0, 12, place)]);
         let far = weight(1, 8, vec![part(20 << 20, 1, Place::stacked(0, 1))]);
         let table = WeightTable { weights: vec![strands, far] };
-        let pieces = Pieces::new(&table, &[0..21 << 20]);
+        let span = 0..21 << 20;
+        let pieces = Pieces::new(&table, std::slice::from_ref(&span));
         let mut rows = Rows::default();
         for (index, piece) in pieces.iter().enumerate() {
             pieces.deliver(index, &table, &vec![0; piece.packed_bytes], &mut rows).unwrap();

@@ -57,7 +57,7 @@ async fn describe(kind: &Kind, precision: Precision) -> (Opened, Plan) {
 
 async fn loaded(device: &DeviceKind, opened: &Opened, plan: &Plan, length: usize) -> MemoryUse {
     let mut engine = create_engine(device, plan, length).await.unwrap();
-    load(&opened.sources, &plan.weights, engine.as_mut(), &mut |_| Ok(())).await.unwrap();
+    load(&opened.sources, &plan.weights, engine.as_mut()).await.unwrap();
     engine.warm_up().await.unwrap();
     engine.memory()
 }
