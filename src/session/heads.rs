@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Bytes of a file that are read first when looking for its header.
-const FIRST_HEADER_BYTES: u64 = 512 << 10;
+const FIRST_HEADER_BYTES: u64 = 256 << 10;
 
 /// The largest file that is read whole, in bytes: tokenizers have 30 MB.
 const MAX_SMALL_FILE: u64 = 128 << 20;
@@ -139,9 +139,9 @@ pub(super) async fn read_header(
                 source.rest();
                 return Ok(Head { name: name.to_owned(), len, bytes });
             }
-            // Doubling keeps the number of attempts small.
+            // Growing fast keeps the number of requests small; what is read too much is used later.
             Progress::NeedMore(at_least) => {
-                target = at_least.max(target.saturating_mul(2)).min(len);
+                target = at_least.max(target.saturating_mul(4)).min(len);
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Bytes of a file that are asked for when it is opened.
-const FIRST_BYTES: u64 = 512 << 10;
+const FIRST_BYTES: u64 = 256 << 10;
 
 /// Failures in a row, without a byte between them, after which a read fails.
 const MAX_FAILURES: u32 = 6;

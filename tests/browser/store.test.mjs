@@ -13,7 +13,7 @@ import { openHarness } from "./support.mjs";
 
 const N_DAMAGES = 50;
 /** What is read of a file to find its header, at least. */
-const FIRST_BYTES = 512 << 10;
+const FIRST_BYTES = 256 << 10;
 /** Of them, those in bytes that nothing is read from, such as gaps between tensors. */
 const MAX_UNNOTICED = 2;
 /** What is counted then does not depend on the browser's own cache. */
