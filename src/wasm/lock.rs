@@ -61,6 +61,15 @@ fn set(object: &Object, name: &str, value: &JsValue) {
     Reflect::set(object, &name.into(), value).expect("a new object takes properties");
 }
 
+/// Whether a file can be open for several readers. Browsers that know no modes of access open files for
+/// one alone, whatever it is for.
+fn readers_share_files() -> bool {
+    let member = |object: &JsValue, name: &str| Reflect::get(object, &name.into()).ok();
+    member(&js_sys::global(), "FileSystemSyncAccessHandle")
+        .and_then(|class| member(&class, "prototype"))
+        .is_some_and(|prototype| Reflect::has(&prototype, &"mode".into()).unwrap_or_default())
+}
+
 /// Asks for a lock; gives `None` where it is held by another and was only wanted if it is not.
 async fn request(name: &str, access: Access, options: &Object) -> Result<Option<Lock>> {
     let failed =
@@ -72,8 +81,8 @@ async fn request(name: &str, access: Access, options: &Object) -> Result<Option<
         return Ok(Some(Lock(None)));
     }
     let mode = match access {
-        Access::Read => "shared",
-        Access::Write => "exclusive",
+        Access::Read if readers_share_files() => "shared",
+        Access::Read | Access::Write => "exclusive",
     };
     set(options, "mode", &mode.into());
     let mut release = None;
