@@ -108,6 +108,26 @@ fn check_addressable(needed: u64, address_bits: u32) -> Result<()> {
     Ok(())
 }
 
+/// Keys and values that are set aside on a device.
+pub enum Parked {
+    /// In memory.
+    Cpu(Vec<cpu::ParkedCache>),
+    /// On the GPU that they came from.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::ParkedCaches),
+}
+
+impl Parked {
+    /// Memory in use.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Cpu(caches) => caches.iter().map(cpu::ParkedCache::bytes).sum(),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(caches) => caches.bytes(),
+        }
+    }
+}
+
 /// A device with a model on it.
 ///
 /// The caller keeps count of positions: keys and values of positions below the `position` given to
@@ -161,6 +181,23 @@ pub trait Engine: Sink {
     /// # Errors
     /// As [`extend`](Self::extend).
     fn logits(&mut self) -> LocalFuture<'_, Result<Vec<f32>>>;
+
+    /// Sets a copy of the first `n_positions` of the caches aside; `n_written` positions were written at
+    /// some time, which rings may hold instead. `None` where there is no memory for it.
+    ///
+    /// # Errors
+    /// `device_lost`, or `gpu`.
+    fn park(
+        &mut self,
+        n_positions: usize,
+        n_written: usize,
+    ) -> LocalFuture<'_, Result<Option<Parked>>>;
+
+    /// Puts back what was parked; the caches hold nothing else then.
+    ///
+    /// # Panics
+    /// When it was parked by another engine.
+    fn unpark(&mut self, parked: &Parked);
 
     /// Begins a generation after `prompt`.
     ///
@@ -265,6 +302,19 @@ impl Engine for CpuEngine {
             let n_tokens = self.device.n_tokens();
             Ok(self.device.logits(0..n_tokens).to_vec())
         })
+    }
+
+    fn park(&mut self, n_positions: usize, _: usize) -> LocalFuture<'_, Result<Option<Parked>>> {
+        let parked = self.device.park(n_positions).map(Parked::Cpu);
+        Box::pin(async { Ok(parked) })
+    }
+
+    fn unpark(&mut self, parked: &Parked) {
+        match parked {
+            Parked::Cpu(caches) => self.device.unpark(caches),
+            #[cfg(feature = "gpu")]
+            Parked::Gpu(_) => panic!("caches go back to the device they came from"),
+        }
     }
 
     fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {

@@ -158,8 +158,9 @@ fn expected_between(
     // has one for the keys or the values of a layer.
     let (from, there_are) = match (granted, limit, kind) {
         (Some(granted), _, _) => (all, granted),
+        #[cfg(feature = "gpu")]
+        (None, Some(limit), DeviceKind::Gpu(_)) => ((0.0, 0.0), limit),
         (None, Some(limit), DeviceKind::Cpu) => (all, limit),
-        (None, Some(limit), _) => ((0.0, 0.0), limit),
         (None, None, _) => (all, f64::NAN),
     };
     let needed = number("needed").unwrap_or(f64::NAN);

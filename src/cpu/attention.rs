@@ -3,7 +3,7 @@
 use super::linear::dot_f32;
 use crate::{
     error::Result,
-    memory::Allocation,
+    memory::{Allocation, room_for},
     ops::{CacheShape, Heads},
 };
 
@@ -18,6 +18,20 @@ pub struct Cache {
     keys: Vec<f32>,
     /// [n_positions, kv_width].
     values: Vec<f32>,
+}
+
+/// Keys and values of one layer, set aside.
+pub struct ParkedCache {
+    start: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl ParkedCache {
+    /// Memory in use.
+    pub fn bytes(&self) -> u64 {
+        ((self.keys.capacity() + self.values.capacity()) * 4) as u64
+    }
 }
 
 impl Cache {
@@ -54,6 +68,28 @@ impl Cache {
     /// Memory in use.
     pub fn bytes(&self) -> usize {
         (self.keys.capacity() + self.values.capacity()) * 4
+    }
+
+    /// A copy of the first `n_positions`, as far as they are held; `None` where there is no memory for it.
+    pub fn park(&self, n_positions: usize) -> Option<ParkedCache> {
+        let len = n_positions.saturating_sub(self.start) * self.shape.heads.kv_width();
+        let copy = |values: &[f32]| {
+            let values = &values[..len.min(values.len())];
+            let mut copy = room_for(values.len() as u64).ok()?;
+            copy.extend_from_slice(values);
+            Some(copy)
+        };
+        let (keys, values) = (copy(&self.keys)?, copy(&self.values)?);
+        Some(ParkedCache { start: self.start, keys, values })
+    }
+
+    /// Holds what was parked, and nothing else.
+    pub fn unpark(&mut self, parked: &ParkedCache) {
+        self.start = parked.start;
+        self.keys.clear();
+        self.keys.extend_from_slice(&parked.keys);
+        self.values.clear();
+        self.values.extend_from_slice(&parked.values);
     }
 
     /// Forgets positions from `position` on, which is held or follows what is.

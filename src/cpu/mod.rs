@@ -15,7 +15,7 @@ mod weights;
 
 use std::ops::Range;
 
-pub use self::{sample::Sampler, weights::CpuWeight};
+pub use self::{attention::ParkedCache, sample::Sampler, weights::CpuWeight};
 use crate::{
     engine::MemoryUse,
     error::Result,
@@ -99,6 +99,16 @@ impl CpuDevice {
             caches: self.caches.iter().map(attention::Cache::bytes).sum::<usize>() as u64,
             scratch: (buffers + self.rotations.len() * 8) as u64,
         }
+    }
+
+    /// Copies of the first `n_positions` of all caches; `None` where there is no memory for them.
+    pub fn park(&self, n_positions: usize) -> Option<Vec<ParkedCache>> {
+        self.caches.iter().map(|cache| cache.park(n_positions)).collect()
+    }
+
+    /// Puts back what was parked.
+    pub fn unpark(&mut self, parked: &[ParkedCache]) {
+        self.caches.iter_mut().zip(parked).for_each(|(cache, parked)| cache.unpark(parked));
     }
 
     /// Computes the layers for `tokens` at successive positions from `position`.

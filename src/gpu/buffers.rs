@@ -64,6 +64,14 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// Bytes of so many positions of one head, in keys and in values each.
+    pub fn bytes_of(&self, n_positions: usize) -> u64 {
+        let element_bytes = if self.full { 4 } else { 2 };
+        (n_positions * self.shape.heads.head_dim * element_bytes) as u64
+    }
+}
+
 /// Bytes of the keys of a cache, and of its values.
 fn half_bytes(shape: CacheShape, context_length: usize, precision: Precision) -> u64 {
     let element_bytes = if precision == Precision::Exact { 4 } else { 2 };

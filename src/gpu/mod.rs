@@ -8,6 +8,7 @@
 mod buffers;
 pub mod context;
 pub mod ops;
+mod park;
 pub mod record;
 pub mod shader;
 pub mod tuning;
@@ -15,7 +16,7 @@ pub mod weights;
 
 use std::ops::Range;
 
-pub use self::buffers::Cache;
+pub use self::{buffers::Cache, park::ParkedCaches};
 use self::{
     buffers::{Buffers, Rows},
     context::{Context, GpuBuffer},
@@ -24,7 +25,7 @@ use self::{
     tuning::Tuning,
 };
 use crate::{
-    engine::{Engine, MemoryUse},
+    engine::{Engine, MemoryUse, Parked},
     error::{Error, Result},
     ops::{CacheShape, Experts, Linear, Op, Plan},
     sampler::{Sampled, SamplingParams},
@@ -363,6 +364,26 @@ impl Engine for GpuEngine {
 
     fn logits(&mut self) -> LocalFuture<'_, Result<Vec<f32>>> {
         Box::pin(self.evaluate())
+    }
+
+    fn park(
+        &mut self,
+        n_positions: usize,
+        n_written: usize,
+    ) -> LocalFuture<'_, Result<Option<Parked>>> {
+        Box::pin(async move {
+            let caches = &self.buffers.caches;
+            let parked = ParkedCaches::new(&self.context, caches, n_positions, n_written).await?;
+            Ok(parked.map(Parked::Gpu))
+        })
+    }
+
+    fn unpark(&mut self, parked: &Parked) {
+        match parked {
+            Parked::Gpu(parked) => parked.unpark(&self.context, &self.buffers.caches),
+            Parked::Cpu(_) => panic!("caches go back to the device they came from"),
+        }
+        self.pending = false;
     }
 
     fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {

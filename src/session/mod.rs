@@ -8,6 +8,7 @@ mod gguf_set;
 mod heads;
 mod open;
 mod pace;
+mod park;
 mod safetensors_set;
 pub mod stop;
 mod text;
@@ -31,6 +32,7 @@ use crate::{
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
 pub(crate) use pace::Pace;
+use park::{ParkedConversation, Shelf};
 use text::TextStream;
 pub use text::{Message, Piece};
 
@@ -118,6 +120,8 @@ pub struct Session {
     cached: Vec<u32>,
     /// Positions that were ever written since position 0 was: rings hold the last of them.
     written: usize,
+    /// Other conversations.
+    shelf: Shelf,
 }
 
 impl Session {
@@ -129,6 +133,7 @@ impl Session {
             context_length,
             cached: Vec::new(),
             written: 0,
+            shelf: Shelf::default(),
         }
     }
 
@@ -159,7 +164,9 @@ impl Session {
 
     /// Frees everything on the device; returns how many bytes that were.
     pub fn dispose(self) -> u64 {
-        self.engine.dispose()
+        let parked = self.shelf.bytes();
+        drop(self.shelf);
+        self.engine.dispose() + parked
     }
 
     /// Logits after each of `tokens`, [n_tokens, n_vocab].
@@ -339,7 +346,10 @@ impl Session {
         aborted: &dyn Fn() -> bool,
     ) -> Result<usize> {
         let tokens = &request.tokens;
-        let n_common = self.cached.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        if request.reuse_prefix {
+            self.change_conversation(tokens).await?;
+        }
+        let n_common = park::n_common(&self.cached, tokens);
         // At least one token is computed: logits follow from it.
         let n_common = n_common.min(tokens.len() - 1);
         let n_reused = if request.reuse_prefix { self.still_held(n_common) } else { 0 };
@@ -350,6 +360,32 @@ impl Session {
             self.extend(chunk).await?;
         }
         Ok(n_reused)
+    }
+
+    /// Puts back the conversation that `tokens` continue, if it was set aside; sets the one in the caches
+    /// aside if that is another.
+    async fn change_conversation(&mut self, tokens: &[u32]) -> Result<()> {
+        let returning = self.shelf.take(tokens, &self.cached);
+        if park::is_worth_parking(&self.cached, tokens) {
+            // Those that were set aside may take as much again as the caches themselves.
+            let max_bytes = self.engine.memory().caches;
+            loop {
+                let parked = self.engine.park(self.cached.len(), self.written).await?;
+                if let Some(caches) = parked {
+                    let (tokens, written) = (self.cached.clone(), self.written);
+                    self.shelf.put(ParkedConversation { tokens, written, caches }, max_bytes);
+                    break;
+                }
+                if !self.shelf.drop_oldest() {
+                    break;
+                }
+            }
+        }
+        if let Some(ParkedConversation { tokens, written, caches }) = returning {
+            self.engine.unpark(&caches);
+            (self.cached, self.written) = (tokens, written);
+        }
+        Ok(())
     }
 
     /// Of the first `n_common` positions, how many can be continued: all of them, or none if a ring has

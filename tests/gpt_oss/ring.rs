@@ -66,3 +66,36 @@ fn what_a_ring_has_lost_is_computed_anew() {
     assert_eq!(cached(long[..476].to_vec()), 475);
     assert_eq!(cached(long[..470].to_vec()), 0);
 }
+
+/// Rings are set aside as they are, also where they have gone round.
+#[test]
+fn conversations_that_take_turns_keep_their_rings() {
+    for device in devices().into_iter().take(2) {
+        let mut session = fresh(&device);
+        let prompts = [prompt(1500, 1), prompt(200, 2), prompt(1300, 3)];
+        let mut tokens = prompts.clone();
+        for round in 0..2 {
+            for (index, tokens) in tokens.iter_mut().enumerate() {
+                let answer = generate(&mut session, tokens.clone(), 6);
+                let expected = generate(&mut fresh(&device), tokens.clone(), 6);
+                assert_eq!(answer, expected, "{device:?}, conversation {index}, round {round}");
+                tokens.extend(answer);
+                tokens.extend(prompt(5, 7 * index + round));
+            }
+        }
+        // What was said in between came back with its place.
+        let request = Request {
+            tokens: tokens[0].clone(),
+            max_tokens: Some(1),
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            ignore_eos: true,
+            reuse_prefix: true,
+            chat: false,
+        };
+        let mut ignore = |_: &[TokenEvent]| Ok(());
+        let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
+        let cached = pollster::block_on(run).unwrap().cached_tokens;
+        assert!(cached >= 1500, "{device:?}: {cached}");
+    }
+}

@@ -70,6 +70,47 @@ fn a_seed_repeats_its_tokens_and_another_does_not() {
     }
 }
 
+/// Two conversations take turns; each gives the tokens that it gives alone, and is not computed anew.
+#[test]
+fn conversations_that_take_turns_each_keep_their_place() {
+    let prompts = [
+        "<|im_start|>user\nName the planets of the solar system, one after the other, from the sun \
+         outwards, and say one thing about each of them.<|im_end|>\n<|im_start|>assistant\n",
+        "Once upon a time there was a lighthouse at the end of the world, and in it lived a man who had \
+         never seen a ship, though he lit the lamp every night for those that might come.",
+    ];
+    let more = ["<|im_end|>\n<|im_start|>user\nGo on.<|im_end|>\n<|im_start|>assistant\n", " Then"];
+    for device in devices() {
+        let mut session = open(&device, 256);
+        let alone: Vec<_> = prompts
+            .iter()
+            .zip(more)
+            .map(|(prompt, more)| {
+                let first = request(&session, prompt, 8);
+                let (answer, _) = run(&mut session, &first).unwrap();
+                let mut second = request(&session, more, 8);
+                second.tokens.splice(0..0, first.tokens.iter().copied().chain(ids(&answer)));
+                second.reuse_prefix = false;
+                let (next, _) = run(&mut session, &second).unwrap();
+                (first, ids(&answer), second, ids(&next))
+            })
+            .collect();
+
+        let mut session = open(&device, 256);
+        for (first, answer, ..) in &alone {
+            assert_eq!(ids(&run(&mut session, first).unwrap().0), *answer, "{device:?}");
+        }
+        for (first, _, second, next) in &alone {
+            let second = Request { reuse_prefix: true, ..second.clone() };
+            let (events, summary) = run(&mut session, &second).unwrap();
+            assert_eq!(ids(&events), *next, "{device:?}");
+            assert!(summary.cached_tokens >= first.tokens.len(), "{device:?}");
+        }
+        let bytes = session.memory().total();
+        assert!(session.dispose() >= bytes);
+    }
+}
+
 #[test]
 fn a_second_turn_computes_only_what_is_new() {
     for device in devices() {
