@@ -1,4 +1,4 @@
-// First half of sampling: penalties and temperature, and what must be known of all logits.
+// First half of sampling: penalties, biases and temperature, and what must be known of all logits.
 //
 // Grid: (shares of the vocabulary). Each workgroup of 256 threads takes successive tokens.
 
@@ -9,6 +9,7 @@
 @group(0) @binding(2) var<storage, read> counts: array<u32>;               // [n_vocab], see IN_PROMPT
 @group(0) @binding(3) var<storage, read_write> scaled: array<f32>;         // [n_vocab]
 @group(0) @binding(4) var<storage, read_write> partials: array<Partial>;   // [shares]
+@group(0) @binding(5) var<storage, read> biases: array<f32>;               // [n_vocab]
 
 var<workgroup> shared_partials: array<Partial, 256>;
 
@@ -28,6 +29,18 @@ fn penalized(logit: f32, count: u32) -> f32 {
     return repeated - settings.presence_penalty - settings.frequency_penalty * f32(n);
 }
 
+fn scaled_logit(token: u32, logit: f32) -> f32 {
+    var value = penalized(logit, counts[token]);
+    if (settings.biased != 0u) {
+        let bias = biases[token];
+        if (bias == EXCLUDED) {
+            return LOWEST;
+        }
+        value += bias;
+    }
+    return value * settings.inverse_temperature;
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -45,7 +58,7 @@ fn main(
         } else {
             p.sum += exp(logit - p.largest);
         }
-        let value = penalized(logit, counts[token]) * settings.inverse_temperature;
+        let value = scaled_logit(token, logit);
         scaled[token] = value;
         if (value > p.best || p.best_token == 0xffffffffu) {
             p.best = value;

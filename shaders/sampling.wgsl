@@ -12,6 +12,8 @@ struct Settings {
     seed_low: u32,
     seed_high: u32,
     n_vocab: u32,
+    biased: u32,                // whether any token has a bias
+    n_top: u32,                 // likeliest tokens to report, at most MAX_TOP
 }
 
 // Of one workgroup's share of the vocabulary.
@@ -23,6 +25,8 @@ struct Partial {
 }
 
 const LOWEST: f32 = -3.0e38;
+const EXCLUDED: f32 = -100.0;      // the bias that takes a token out
+const MAX_TOP: u32 = 20u;
 const IN_PROMPT: u32 = 0x80000000u;
 
 fn joined(a: Partial, b: Partial) -> Partial {

@@ -1,6 +1,6 @@
 //! Logits → token: the parameters of sampling and the randomness behind it.
 //!
-//! Order: penalties, temperature, top-k, top-p over what top-k left, min-p; then one draw. Ties at a
+//! Order: penalties, biases, temperature, top-k, top-p over what top-k left, min-p; then one draw. Ties at a
 //! threshold are kept, so no cut depends on the order of equal logits. The draw is the Gumbel-max
 //! trick: each candidate's logit plus independent noise from a hash of seed, step and token, and the
 //! largest wins; so the GPU draws in parallel, and the same seed gives the same tokens.
@@ -25,6 +25,11 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of every token that was generated.
     pub presence_penalty: f32,
+    /// Added to the logits of these tokens, from -100 to 100; [`EXCLUDED`] takes a token out
+    /// altogether. The last one counts where a token is named twice.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// How many of the likeliest tokens are reported with each drawn one, at most [`MAX_TOP`].
+    pub top_logprobs: u32,
     /// The same seed and settings give the same tokens on the same device.
     pub seed: u64,
 }
@@ -40,17 +45,19 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            logit_bias: Vec::new(),
+            top_logprobs: 0,
             seed: 0,
         }
     }
 }
 
 impl SamplingParams {
-    /// Checks every number's range.
+    /// Checks every number's range, for a model with `n_vocab` tokens.
     ///
     /// # Errors
     /// `invalid_argument` naming the parameter, what was found and what is expected.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate(&self, n_vocab: usize) -> Result<()> {
         let check = |name: &'static str, value: f32, valid: bool, expected: &'static str| {
             if valid {
                 return Ok(());
@@ -78,7 +85,40 @@ impl SamplingParams {
             (-100.0..=100.0).contains(&frequency),
             "-100 to 100",
         )?;
-        check("presence_penalty", presence, (-100.0..=100.0).contains(&presence), "-100 to 100")
+        check("presence_penalty", presence, (-100.0..=100.0).contains(&presence), "-100 to 100")?;
+        if self.top_logprobs > MAX_TOP {
+            return Err(Error::argument("sampling parameter out of range")
+                .with("parameter", "top_logprobs")
+                .with("limit", MAX_TOP)
+                .with("found", self.top_logprobs));
+        }
+        for &(token, bias) in &self.logit_bias {
+            if token as usize >= n_vocab {
+                return Err(Error::argument("token id is not in the vocabulary")
+                    .with("parameter", "logit_bias")
+                    .with("found", token)
+                    .with("limit", n_vocab));
+            }
+            check("logit_bias", bias, (EXCLUDED..=100.0).contains(&bias), "-100 to 100")?;
+        }
+        if self.logit_bias.len() >= n_vocab && self.biases(n_vocab).iter().all(is_excluded) {
+            return Err(Error::argument("every token is excluded")
+                .with("parameter", "logit_bias")
+                .with("found", n_vocab));
+        }
+        Ok(())
+    }
+
+    /// What is added to the logit of each token; empty where nothing is.
+    pub fn biases(&self, n_vocab: usize) -> Vec<f32> {
+        if self.logit_bias.is_empty() {
+            return Vec::new();
+        }
+        let mut biases = vec![0.0; n_vocab];
+        for &(token, bias) in &self.logit_bias {
+            biases[token as usize] = bias;
+        }
+        biases
     }
 
     /// Whether the likeliest token is taken.
@@ -92,14 +132,41 @@ impl SamplingParams {
     }
 }
 
-/// A drawn token.
+/// The bias that takes a token out: whatever its logit and the temperature, it is never drawn.
+pub const EXCLUDED: f32 = -100.0;
+
+/// The scaled logit of a token that is out: so low that no noise lifts it, and finite, since shaders
+/// may take it for granted that numbers are.
+pub const LOWEST: f32 = -3.0e38;
+
+/// Whether a bias takes its token out.
+pub fn is_excluded(bias: &f32) -> bool {
+    *bias == EXCLUDED
+}
+
+/// Most tokens that are reported with a drawn one.
+pub const MAX_TOP: u32 = 20;
+
+/// A token and the natural logarithm of its probability in the model's own distribution, which is the
+/// softmax of its logits: ahead of penalties, biases, temperature, cuts and masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// Its id.
+    pub token: u32,
+    /// The logarithm.
+    pub logprob: f32,
+}
+
+/// A drawn token.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampled {
     /// Its id.
     pub token: u32,
-    /// Natural logarithm of its probability in the model's own distribution, before penalties and
-    /// temperature.
+    /// Its log-probability, as [`TokenLogprob`] has it.
     pub logprob: f32,
+    /// The likeliest tokens by falling probability, by rising id among equals: as many as
+    /// [`SamplingParams::top_logprobs`] asks for, as far as the vocabulary goes.
+    pub top: Vec<TokenLogprob>,
 }
 
 /// Set in a token's count when the prompt has the token; the other bits count how often it was

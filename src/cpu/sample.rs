@@ -1,8 +1,10 @@
-//! Sampling on the CPU: twin of `shaders/sample_scan.wgsl` and `shaders/sample_pick.wgsl`.
+//! Sampling on the CPU: twin of `shaders/sample_scan.wgsl`, `sample_top.wgsl` and `sample_pick.wgsl`.
 
 use crate::{
     error::Result,
-    sampler::{IN_PROMPT, Sampled, SamplingParams, gumbel, penalized},
+    sampler::{
+        IN_PROMPT, LOWEST, Sampled, SamplingParams, TokenLogprob, gumbel, is_excluded, penalized,
+    },
 };
 
 /// Draws the tokens of one generation.
@@ -10,6 +12,8 @@ pub struct Sampler {
     params: SamplingParams,
     /// One entry a token, see [`IN_PROMPT`].
     counts: Vec<u32>,
+    /// What is added to each logit; empty where nothing is.
+    biases: Vec<f32>,
     step: u32,
     /// Scaled logits of the candidates, falling.
     candidates: Vec<f32>,
@@ -21,12 +25,18 @@ impl Sampler {
     /// # Errors
     /// Those of [`SamplingParams::validate`].
     pub fn new(params: &SamplingParams, n_vocab: usize, prompt: &[u32]) -> Result<Self> {
-        params.validate()?;
+        params.validate(n_vocab)?;
         let mut counts = vec![0; n_vocab];
         for &token in prompt {
             counts[token as usize] = IN_PROMPT;
         }
-        Ok(Self { params: params.clone(), counts, step: 0, candidates: Vec::new() })
+        Ok(Self {
+            params: params.clone(),
+            counts,
+            biases: params.biases(n_vocab),
+            step: 0,
+            candidates: Vec::new(),
+        })
     }
 
     /// Draws the next token from `logits`, which are overwritten.
@@ -35,14 +45,12 @@ impl Sampler {
         let log_sum =
             logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln() + largest;
         let params = &self.params;
-        let adjusted =
-            |token: usize, logit: f32, counts: &[u32]| penalized(params, logit, counts[token]);
         let token = if params.is_greedy() {
-            argmax(logits.iter().enumerate().map(|(i, &logit)| adjusted(i, logit, &self.counts)))
+            argmax(logits.iter().enumerate().map(|(token, &logit)| self.scaled(token, logit, 1.0)))
         } else {
             let raw = logits.to_vec();
-            for (i, logit) in logits.iter_mut().enumerate() {
-                *logit = adjusted(i, raw[i], &self.counts) / params.temperature;
+            for (token, logit) in logits.iter_mut().enumerate() {
+                *logit = self.scaled(token, raw[token], params.temperature);
             }
             let threshold = threshold(params, logits, &mut self.candidates);
             let token = argmax(logits.iter().enumerate().map(|(i, &scaled)| {
@@ -57,8 +65,40 @@ impl Sampler {
         };
         self.step += 1;
         self.counts[token] += 1;
-        Sampled { token: token as u32, logprob: logits[token] - log_sum }
+        let top = likeliest(logits, self.params.top_logprobs as usize);
+        let with_logprob =
+            |token: u32| TokenLogprob { token, logprob: logits[token as usize] - log_sum };
+        Sampled {
+            token: token as u32,
+            logprob: logits[token] - log_sum,
+            top: top.into_iter().map(with_logprob).collect(),
+        }
     }
+}
+
+impl Sampler {
+    /// A token's logit after penalties, bias and temperature.
+    fn scaled(&self, token: usize, logit: f32, temperature: f32) -> f32 {
+        let bias = self.biases.get(token).copied().unwrap_or_default();
+        if is_excluded(&bias) {
+            return LOWEST;
+        }
+        (penalized(&self.params, logit, self.counts[token]) + bias) / temperature
+    }
+}
+
+/// The `n` first tokens in the order of falling logits, of rising tokens among equals.
+fn likeliest(logits: &[f32], n: usize) -> Vec<u32> {
+    let mut top: Vec<u32> = Vec::with_capacity(n + 1);
+    for (token, &logit) in (0..).zip(logits) {
+        let is_full = top.len() == n;
+        if is_full && top.last().is_none_or(|&last| logit <= logits[last as usize]) {
+            continue;
+        }
+        top.insert(top.partition_point(|&other| logits[other as usize] >= logit), token);
+        top.truncate(n);
+    }
+    top
 }
 
 /// Index of the largest value; the first among equals.

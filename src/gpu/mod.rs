@@ -20,7 +20,7 @@ pub use self::{buffers::Cache, park::ParkedCaches};
 use self::{
     buffers::{Buffers, Rows},
     context::{Context, GpuBuffer},
-    ops::{Target, sample::DRAWN_BYTES},
+    ops::{Target, sample::Sampling},
     record::{Extent, Pipelines, Recorder, Recording},
     tuning::Tuning,
 };
@@ -55,7 +55,8 @@ pub struct GpuEngine {
     pipelines: Pipelines,
     prefill: Recording,
     decode: Recording,
-    head: Recording,
+    /// From the last row to the next token, without and with the likeliest beside it.
+    heads: [Recording; 2],
     /// Dispatches after which `hidden` is the embedding and the output of each layer, of `prefill` and
     /// of `decode`.
     layer_ends: [Vec<usize>; 2],
@@ -67,6 +68,8 @@ pub struct GpuEngine {
     n_tokens: usize,
     /// Positions in the cache, the pending token not counted.
     n_cached: usize,
+    /// How many of the likeliest tokens this generation reports.
+    n_top: u32,
     /// Whether a drawn token waits to be fed.
     pending: bool,
 }
@@ -113,8 +116,8 @@ impl GpuEngine {
         let (recordings, readback) = context
             .guarded(|| {
                 let target = Target { capabilities: &context.capabilities, tuning: &tuning };
-                let mut recorders = [Recorder::default(), Recorder::default(), Recorder::default()];
-                let [prefill, decode, head] = &mut recorders;
+                let mut recorders: [Recorder<'_>; 4] = Default::default();
+                let [prefill, decode, heads @ ..] = &mut recorders;
                 for (index, op) in plan.layers.iter().enumerate() {
                     buffers.record(prefill, &target, op, Rows::Chunk);
                     buffers.record(decode, &target, op, Rows::Last);
@@ -123,20 +126,23 @@ impl GpuEngine {
                         layer_ends[1].push(decode.len());
                     }
                 }
-                buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
-                let logits = &buffers.activations[plan.head.out.0];
-                buffers.sampling.record(head, &target, &buffers.state, logits, &buffers.tokens);
+                for (head, with_top) in heads.iter_mut().zip([false, true]) {
+                    buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
+                    let logits = &buffers.activations[plan.head.out.0];
+                    let (state, tokens) = (&buffers.state, &buffers.tokens);
+                    buffers.sampling.record(head, &target, state, logits, tokens, with_top);
+                }
                 let recordings =
                     recorders.map(|recorder| recorder.finish(&context, &mut pipelines));
                 let readback = context.buffer(
                     "drawn readback",
-                    u64::from(tuning.max_batch) * DRAWN_BYTES,
+                    Sampling::copied_bytes(tuning.max_batch.into(), true),
                     wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 );
                 Ok((recordings, readback))
             })
             .await?;
-        let [prefill, decode, head] = recordings;
+        let [prefill, decode, heads @ ..] = recordings;
         Ok(Self {
             context,
             tuning,
@@ -145,13 +151,14 @@ impl GpuEngine {
             pipelines,
             prefill,
             decode,
-            head,
+            heads,
             layer_ends,
             evaluation: None,
             readback,
             memory,
             n_tokens: 0,
             n_cached: 0,
+            n_top: 0,
             pending: false,
         })
     }
@@ -219,6 +226,8 @@ impl GpuEngine {
         let context = &self.context;
         let state = &self.buffers.state.buffer;
         context.queue.write_buffer(state, SLOT_OFFSET, &0_u32.to_le_bytes());
+        let with_top = self.n_top > 0;
+        let head = &self.heads[usize::from(with_top)];
         let mut encoder = context.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -228,23 +237,16 @@ impl GpuEngine {
                     self.decode.encode(&mut pass, extent);
                     self.n_cached += 1;
                 }
-                self.head.encode(&mut pass, Extent { n_tokens: 1, n_keys: 0 });
+                head.encode(&mut pass, Extent { n_tokens: 1, n_keys: 0 });
                 self.pending = true;
             }
         }
-        let bytes = n_tokens as u64 * DRAWN_BYTES;
-        let drawn = &self.buffers.sampling.drawn.buffer;
-        encoder.copy_buffer_to_buffer(drawn, 0, &self.readback.buffer, 0, bytes);
+        let sampling = &self.buffers.sampling;
+        sampling.copy(&mut encoder, &self.readback, n_tokens as u64, with_top);
         context.queue.submit([encoder.finish()]);
+        let bytes = Sampling::copied_bytes(n_tokens as u64, with_top);
         let bytes = context.map(&self.readback, bytes).await?;
-        let (drawn, _) = bytes.as_chunks::<8>();
-        Ok(drawn
-            .iter()
-            .map(|&[a, b, c, d, e, f, g, h]| Sampled {
-                token: u32::from_le_bytes([a, b, c, d]),
-                logprob: f32::from_le_bytes([e, f, g, h]),
-            })
-            .collect())
+        Ok(sampling.read(&bytes, n_tokens, self.n_top))
     }
 }
 
@@ -387,8 +389,9 @@ impl Engine for GpuEngine {
     }
 
     fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {
-        params.validate()?;
+        params.validate(self.plan.n_vocab)?;
         self.buffers.sampling.start(&self.context, params, prompt);
+        self.n_top = params.top_logprobs;
         let step = 0_u32.to_le_bytes();
         self.context.queue.write_buffer(&self.buffers.state.buffer, SLOT_OFFSET - 4, &step);
         Ok(())

@@ -162,6 +162,7 @@ files![
     "route",
     "sample_pick",
     "sample_scan",
+    "sample_top",
     "sampling",
     "state",
 ];

@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     memory::room_for,
     ops::CacheShape,
-    sampler::SamplingParams,
+    sampler::{SamplingParams, TokenLogprob},
     source::LocalFuture,
     tokenizer::Tokenizer,
 };
@@ -77,8 +77,11 @@ pub struct TokenEvent {
     pub token: u32,
     /// Text that became certain with it: none at times, that of several tokens at others.
     pub piece: Piece,
-    /// Natural logarithm of the token's probability.
+    /// Natural logarithm of the token's probability in the model's own distribution, see
+    /// [`TokenLogprob`].
     pub logprob: f32,
+    /// The likeliest tokens in its place, where they were asked for.
+    pub top_logprobs: Vec<TokenLogprob>,
 }
 
 /// Why a generation ended.
@@ -248,7 +251,7 @@ impl Session {
         on_tokens: &mut dyn FnMut(&[TokenEvent]) -> Result<()>,
     ) -> Result<Summary> {
         self.check_tokens(&request.tokens)?;
-        request.sampling.validate()?;
+        request.sampling.validate(self.config().n_vocab)?;
         let mut text = TextStream::new(&request.stop, self.answer_parser(request))?;
         let prompt_tokens = request.tokens.len();
         let room = self.context_length - prompt_tokens;
@@ -323,7 +326,12 @@ impl Session {
                     finished = stopped || is_last;
                     piece
                 };
-                events.push(TokenEvent { token: sampled.token, piece, logprob: sampled.logprob });
+                events.push(TokenEvent {
+                    token: sampled.token,
+                    piece,
+                    logprob: sampled.logprob,
+                    top_logprobs: sampled.top,
+                });
             }
             on_tokens(&events)?;
         }

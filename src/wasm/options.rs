@@ -15,7 +15,7 @@ use crate::{
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
-    sampler::SamplingParams,
+    sampler::{SamplingParams, TokenLogprob},
     session::{Description, Entry, Opened, Request, TokenEvent},
     store::Origin,
     weights::Precision,
@@ -273,11 +273,13 @@ pub struct GenerateOptions {
     repetition_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     presence_penalty: Option<f32>,
+    logit_bias: Option<Vec<(u32, f32)>>,
     seed: Option<f64>,
     stop: Option<Vec<String>>,
     /// Whether log-probabilities are reported.
     #[serde(default)]
     pub logprobs: bool,
+    top_logprobs: Option<u32>,
     #[serde(default)]
     ignore_eos: bool,
     reuse_prefix: Option<bool>,
@@ -301,6 +303,8 @@ impl From<GenerateOptions> for Request {
                 repetition_penalty: options.repetition_penalty.unwrap_or(greedy.repetition_penalty),
                 frequency_penalty: options.frequency_penalty.unwrap_or(greedy.frequency_penalty),
                 presence_penalty: options.presence_penalty.unwrap_or(greedy.presence_penalty),
+                logit_bias: options.logit_bias.unwrap_or_default(),
+                top_logprobs: options.top_logprobs.unwrap_or(greedy.top_logprobs),
                 seed: seed as u64,
             },
             stop: options.stop.unwrap_or_default(),
@@ -320,12 +324,20 @@ pub struct RenderOptions {
 }
 
 #[derive(Serialize)]
+struct PlainLogprob {
+    token: u32,
+    logprob: f32,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GeneratedToken<'a> {
     token: u32,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprob: Option<f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    top_logprobs: Vec<PlainLogprob>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -340,8 +352,8 @@ struct GeneratedToken<'a> {
     malformed: Option<&'static str>,
 }
 
-/// Tokens as an array of `{ token, text, logprob?, channel?, recipient?, contentType?, messageIndex?,
-/// otherAuthor?, malformed? }`.
+/// Tokens as an array of `{ token, text, logprob?, topLogprobs?, channel?, recipient?, contentType?,
+/// messageIndex?, otherAuthor?, malformed? }`; `topLogprobs` are `[{ token, logprob }]`.
 ///
 /// # Errors
 /// Those of [`to_plain_js`].
@@ -357,6 +369,11 @@ pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue
                 token: event.token,
                 text: &event.piece.text,
                 logprob: with_logprobs.then_some(event.logprob),
+                top_logprobs: event
+                    .top_logprobs
+                    .iter()
+                    .map(|&TokenLogprob { token, logprob }| PlainLogprob { token, logprob })
+                    .collect(),
                 channel: channel.filter(|channel| CHANNELS.contains(channel)),
                 recipient: header.filter(|_| is_call).and_then(|h| h.recipient.as_deref()),
                 content_type: header.and_then(|header| header.content_type.as_deref()),

@@ -12,6 +12,7 @@ mod files;
 mod forecast;
 mod formats;
 mod golden;
+mod logprobs;
 mod model;
 mod real_vocabulary;
 #[path = "../checkpoint/reread.rs"]

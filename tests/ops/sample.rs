@@ -3,7 +3,7 @@
 use pesi::{
     cpu::Sampler,
     gpu::{ops::sample::Sampling, record::Extent},
-    sampler::SamplingParams,
+    sampler::{EXCLUDED, MAX_TOP, SamplingParams},
 };
 
 use super::{data::Random, device::devices};
@@ -25,6 +25,10 @@ fn settings() -> Vec<SamplingParams> {
         SamplingParams { top_p: 0.6, ..warm.clone() },
         SamplingParams { min_p: 0.2, ..warm.clone() },
         SamplingParams { top_k: 40, top_p: 0.9, min_p: 0.05, ..warm.clone() },
+        SamplingParams { logit_bias: vec![(0, 2.5), (1, EXCLUDED), (1, -3.0)], ..warm.clone() },
+        SamplingParams { logit_bias: vec![(0, 3.0), (1, EXCLUDED)], top_k: 7, ..warm.clone() },
+        SamplingParams { top_logprobs: 1, ..warm.clone() },
+        SamplingParams { logit_bias: vec![(0, 100.0)], top_logprobs: MAX_TOP, ..warm.clone() },
         SamplingParams { temperature: 2.5, top_p: 0.999, repetition_penalty: 0.7, ..warm },
     ]
 }
@@ -37,7 +41,13 @@ fn gpu_and_cpu_draw_the_same_tokens() {
         for n_vocab in [1, 2, 255, 256, 257, 5000] {
             let prompt = [0, (n_vocab / 2) as u32, (n_vocab - 1) as u32];
             for params in settings() {
-                let logits: Vec<f32> = (0..n_vocab).map(|_| random.signed() * 6.0).collect();
+                if params.validate(n_vocab).is_err() {
+                    assert_eq!(n_vocab, 1, "{params:?}");
+                    continue;
+                }
+                // In steps, so that some are equal.
+                let logits: Vec<f32> =
+                    (0..n_vocab).map(|_| (random.signed() * 6e3).round() / 1e3).collect();
                 let mut sampler = Sampler::new(&params, n_vocab, &prompt).unwrap();
                 let expected: Vec<_> =
                     (0..N_STEPS).map(|_| sampler.sample(&mut logits.clone())).collect();
@@ -51,7 +61,7 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                 let buffer = device.storage(&logits);
                 device.run(Extent { n_tokens: 1, n_keys: 0 }, |recorder| {
                     for _ in 0..N_STEPS {
-                        sampling.record(recorder, &target, &state, &buffer, &tokens);
+                        sampling.record(recorder, &target, &state, &buffer, &tokens, true);
                     }
                 });
                 let what = format!("{}: {n_vocab} tokens, {params:?}", device.name);
@@ -60,6 +70,18 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                     assert_eq!(found[0].to_bits(), expected.token, "{what}: step {step}");
                     let error = (found[1] - expected.logprob).abs();
                     assert!(error < 1e-3, "{what}: log-probability off by {error}");
+                }
+                let bytes = device.read(&sampling.top, N_STEPS * MAX_TOP as usize * 2);
+                for (step, expected) in expected.iter().enumerate() {
+                    let n_top = (params.top_logprobs as usize).min(n_vocab);
+                    assert_eq!(expected.top.len(), n_top, "{what}");
+                    let found = bytes[step * MAX_TOP as usize * 2..].chunks_exact(2);
+                    for (rank, (found, expected)) in found.zip(&expected.top).enumerate() {
+                        let place = format!("{what}: step {step}, rank {rank}");
+                        assert_eq!(found[1].to_bits(), expected.token, "{place}");
+                        let error = (found[0] - expected.logprob).abs();
+                        assert!(error < 1e-4, "{place}: log-probability off by {error}");
+                    }
                 }
                 let state = device.read(&state, 4);
                 let state: Vec<u32> = state.iter().map(|word| word.to_bits()).collect();
@@ -73,16 +95,46 @@ fn gpu_and_cpu_draw_the_same_tokens() {
 }
 
 #[test]
-fn draws_follow_the_distribution() {
-    let logits: Vec<f32> = [0.5_f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-    let n_draws = 20_000;
-    let params = SamplingParams { temperature: 1.0, seed: 7, ..Default::default() };
-    let mut sampler = Sampler::new(&params, 4, &[]).unwrap();
-    let mut counts = [0.0; 4];
-    for _ in 0..n_draws {
-        counts[sampler.sample(&mut logits.clone()).token as usize] += 1.0 / f64::from(n_draws);
+fn biases_of_the_generation_before_are_forgotten() {
+    let device = devices().remove(0);
+    let target = device.target();
+    let sampling = Sampling::new(&device.context, &target, 4, 1);
+    let logits = device.storage(&[1.0, 2.0, 3.0, 4.0]);
+    let draw = |params: &SamplingParams| {
+        sampling.start(&device.context, params, &[]);
+        let (state, tokens) = (device.state(0, 1), device.words(&[0; 4]));
+        device.run(Extent { n_tokens: 1, n_keys: 0 }, |recorder| {
+            sampling.record(recorder, &target, &state, &logits, &tokens, false);
+        });
+        device.read(&tokens, 1)[0].to_bits()
+    };
+    let biased = |logit_bias| SamplingParams { logit_bias, ..Default::default() };
+    assert_eq!(draw(&biased(vec![(3, EXCLUDED), (0, 5.0)])), 0);
+    assert_eq!(draw(&biased(vec![(3, EXCLUDED)])), 2);
+    assert_eq!(draw(&biased(vec![(2, EXCLUDED)])), 3);
+    assert_eq!(draw(&biased(vec![])), 3);
+}
+
+#[test]
+fn parameters_out_of_range_are_refused_by_name() {
+    let check = |params: SamplingParams| params.validate(10).unwrap_err().to_string();
+    let biased =
+        |token, bias| SamplingParams { logit_bias: vec![(token, bias)], ..Default::default() };
+    assert_eq!(
+        check(biased(10, 1.0)),
+        "token id is not in the vocabulary (parameter: logit_bias, found: 10, limit: 10)"
+    );
+    for bias in [-100.5, 101.0, f32::NAN] {
+        assert!(check(biased(1, bias)).contains("parameter: logit_bias"), "{bias}");
     }
-    for (found, expected) in counts.iter().zip([0.5, 0.3, 0.15, 0.05]) {
-        assert!((found - expected).abs() < 0.012, "{found} of draws, expected {expected}");
-    }
+    let all = SamplingParams {
+        logit_bias: (0..10).map(|token| (token, EXCLUDED)).collect(),
+        ..Default::default()
+    };
+    assert_eq!(check(all), "every token is excluded (parameter: logit_bias, found: 10)");
+    let many = SamplingParams { top_logprobs: 21, ..Default::default() };
+    assert_eq!(
+        check(many),
+        "sampling parameter out of range (parameter: top_logprobs, limit: 20, found: 21)"
+    );
 }

@@ -130,6 +130,7 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         }
     }
     variants.extend(expert_variants(target));
+    variants.extend(sample::top_variants());
     variants
         .extend(["attention_merge", "experts_sum", "sample_scan", "sample_pick"].map(Variant::new));
     variants

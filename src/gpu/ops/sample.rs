@@ -1,4 +1,6 @@
-//! Sampling: twin of `cpu::sample`, `shaders/sample_scan.wgsl` and `shaders/sample_pick.wgsl`.
+//! Sampling: twin of `cpu::sample`, `shaders/sample_scan.wgsl`, `sample_top.wgsl` and `sample_pick.wgsl`.
+
+use std::cell::RefCell;
 
 use super::Target;
 use crate::{
@@ -8,23 +10,41 @@ use crate::{
         record::{Binding, Recorder},
         shader::Variant,
     },
-    sampler::{IN_PROMPT, SamplingParams},
+    sampler::{IN_PROMPT, MAX_TOP, Sampled, SamplingParams, TokenLogprob},
 };
 
 /// Bytes of a reported token: its id and its log-probability.
-pub const DRAWN_BYTES: u64 = 8;
+const DRAWN_BYTES: u64 = 8;
+
+/// Bytes of the likeliest tokens beside it: log-probabilities and ids.
+const TOP_BYTES: u64 = MAX_TOP as u64 * 8;
 
 /// Bytes of a workgroup's partial result.
 const PARTIAL_BYTES: u64 = 16;
+
+/// Bytes of the settings.
+const SETTINGS_BYTES: usize = 64;
+
+/// The shader that finds the likeliest tokens of shares, and that which joins them.
+pub fn top_variants() -> [Variant; 2] {
+    [Variant::new("sample_top"), Variant::new("sample_top").define("MERGE")]
+}
 
 /// Buffers of sampling.
 pub struct Sampling {
     settings: GpuBuffer,
     counts: GpuBuffer,
+    biases: GpuBuffer,
     scaled: GpuBuffer,
     partials: GpuBuffer,
     /// Tokens drawn since the slot was reset.
     pub drawn: GpuBuffer,
+    /// Of each share, its likeliest tokens.
+    found: GpuBuffer,
+    /// The likeliest tokens beside each of `drawn`.
+    pub top: GpuBuffer,
+    /// Tokens whose entry in `biases` is not zero.
+    biased: RefCell<Vec<u32>>,
     n_vocab: usize,
 }
 
@@ -40,22 +60,27 @@ impl Sampling {
         n_slots: u32,
     ) -> Result<Self> {
         let bytes = n_vocab as u64 * 4;
+        let n_shares = u64::from(target.tuning.scan_shares);
         Ok(Self {
             settings: context.buffer(
                 "sampling settings",
-                48,
+                SETTINGS_BYTES as u64,
                 wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             ),
             counts: context.storage("token counts", bytes)?,
+            biases: context.storage("logit biases", bytes)?,
             scaled: context.storage("scaled logits", bytes)?,
-            partials: context
-                .storage("partials", u64::from(target.tuning.scan_shares) * PARTIAL_BYTES)?,
+            partials: context.storage("partials", n_shares * PARTIAL_BYTES)?,
             drawn: context.storage("drawn tokens", u64::from(n_slots) * DRAWN_BYTES)?,
+            found: context.storage("likeliest of shares", n_shares * TOP_BYTES)?,
+            top: context.storage("likeliest tokens", u64::from(n_slots) * TOP_BYTES)?,
+            biased: RefCell::default(),
             n_vocab,
         })
     }
 
-    /// Records the draw of one token from `logits` and the step to the next.
+    /// Records the draw of one token from `logits` and the step to the next; the likeliest ones too
+    /// where `with_top` is set.
     pub fn record<'a>(
         &'a self,
         recorder: &mut Recorder<'a>,
@@ -63,6 +88,7 @@ impl Sampling {
         state: &'a GpuBuffer,
         logits: &'a GpuBuffer,
         tokens: &'a GpuBuffer,
+        with_top: bool,
     ) {
         let shares = target.tuning.scan_shares;
         recorder.dispatch(
@@ -74,9 +100,13 @@ impl Sampling {
                 (2, Binding::Read((&self.counts).into())),
                 (3, Binding::Write((&self.scaled).into())),
                 (4, Binding::Write((&self.partials).into())),
+                (5, Binding::Read((&self.biases).into())),
             ],
             Box::new(move |_| Some([shares, 1, 1])),
         );
+        if with_top {
+            self.record_top(recorder, shares, state, logits);
+        }
         recorder.dispatch(
             "sample pick",
             Variant::new("sample_pick"),
@@ -92,6 +122,81 @@ impl Sampling {
             ],
             Box::new(|_| Some([1, 1, 1])),
         );
+    }
+
+    fn record_top<'a>(
+        &'a self,
+        recorder: &mut Recorder<'a>,
+        shares: u32,
+        state: &'a GpuBuffer,
+        logits: &'a GpuBuffer,
+    ) {
+        let [scan, merge] = top_variants();
+        recorder.dispatch(
+            "sample top",
+            scan,
+            vec![
+                (0, Binding::Uniform(&self.settings)),
+                (1, Binding::Read(logits.into())),
+                (2, Binding::Write((&self.found).into())),
+            ],
+            Box::new(move |_| Some([shares, 1, 1])),
+        );
+        recorder.dispatch(
+            "sample top merge",
+            merge,
+            vec![
+                (0, Binding::Uniform(&self.settings)),
+                (1, Binding::Read((&self.found).into())),
+                (2, Binding::Write((&self.top).into())),
+                (3, Binding::Read((&self.partials).into())),
+                (4, Binding::Read(state.into())),
+            ],
+            Box::new(|_| Some([1, 1, 1])),
+        );
+    }
+
+    /// Bytes that [`copy`](Self::copy) writes for `n_tokens` tokens.
+    pub fn copied_bytes(n_tokens: u64, with_top: bool) -> u64 {
+        n_tokens * (DRAWN_BYTES + if with_top { TOP_BYTES } else { 0 })
+    }
+
+    /// Encodes the copy of the first `n_tokens` slots to the start of `readback`.
+    pub fn copy(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        readback: &GpuBuffer,
+        n_tokens: u64,
+        with_top: bool,
+    ) {
+        let bytes = n_tokens * DRAWN_BYTES;
+        let readback = &readback.buffer;
+        encoder.copy_buffer_to_buffer(&self.drawn.buffer, 0, readback, 0, bytes);
+        if with_top {
+            let top_bytes = n_tokens * TOP_BYTES;
+            encoder.copy_buffer_to_buffer(&self.top.buffer, 0, readback, bytes, top_bytes);
+        }
+    }
+
+    /// What [`copy`](Self::copy) wrote: `n_tokens` tokens, with `n_top` of the likeliest.
+    pub fn read(&self, bytes: &[u8], n_tokens: usize, n_top: u32) -> Vec<Sampled> {
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+        let (drawn, top) = words.split_at(n_tokens * 2);
+        let top = |slot: usize| {
+            let entries = top.chunks_exact(2).skip(slot * MAX_TOP as usize).take(n_top as usize);
+            entries
+                .map(|entry| TokenLogprob { token: entry[1], logprob: f32::from_bits(entry[0]) })
+                .filter(|entry| (entry.token as usize) < self.n_vocab)
+                .collect()
+        };
+        let drawn = drawn.chunks_exact(2).enumerate();
+        drawn
+            .map(|(slot, words)| Sampled {
+                token: words[0],
+                logprob: f32::from_bits(words[1]),
+                top: top(slot),
+            })
+            .collect()
     }
 
     /// Begins a generation after `prompt`.
@@ -113,12 +218,25 @@ impl Sampling {
             params.seed as u32,
             (params.seed >> 32) as u32,
             self.n_vocab as u32,
+            (!params.logit_bias.is_empty()).into(),
+            params.top_logprobs,
+            0,
+            0,
             0,
         ];
-        let mut settings = Vec::with_capacity(48);
+        let mut settings = Vec::with_capacity(SETTINGS_BYTES);
         settings.extend_from_slice(bytemuck::cast_slice(&numbers));
         settings.extend_from_slice(bytemuck::cast_slice(&counts));
         context.queue.write_buffer(&self.settings.buffer, 0, &settings);
+
+        // A few entries at most are not zero: only those are written.
+        let mut biased = self.biased.borrow_mut();
+        let cleared = biased.drain(..).map(|token| (token, 0.0));
+        for (token, bias) in cleared.chain(params.logit_bias.iter().copied()) {
+            let offset = u64::from(token) * 4;
+            context.queue.write_buffer(&self.biases.buffer, offset, &bias.to_le_bytes());
+        }
+        biased.extend(params.logit_bias.iter().map(|(token, _)| token));
 
         let mut in_prompt = vec![0_u32; self.n_vocab];
         for &token in prompt {
