@@ -6,6 +6,7 @@
 use crate::{
     config::RopePairing,
     ops::{Heads, SWIGLU_ALPHA, Then, ThenExperts},
+    sampler::{EXCLUDED, IN_PROMPT, SamplingParams},
     weights::{Layout, pack::unpack_row},
 };
 
@@ -139,6 +140,50 @@ pub fn attention(
         }));
     }
     out
+}
+
+/// The probability with which each token is drawn from `logits`; `counts` are the tokens' entries, see
+/// [`IN_PROMPT`].
+pub fn distribution(params: &SamplingParams, logits: &[f32], counts: &[u32]) -> Vec<f64> {
+    let biases = params.biases(logits.len());
+    let scaled: Vec<f64> = logits
+        .iter()
+        .enumerate()
+        .map(|(token, &logit)| {
+            let bias = biases.get(token).copied().unwrap_or_default();
+            if bias == EXCLUDED {
+                return f64::NEG_INFINITY;
+            }
+            let (logit, penalty) = (f64::from(logit), f64::from(params.repetition_penalty));
+            let penalized = match counts[token] {
+                0 => logit,
+                _ if logit > 0.0 => logit / penalty,
+                _ => logit * penalty,
+            };
+            let n_generated = counts[token] & !IN_PROMPT;
+            let frequency = f64::from(params.frequency_penalty) * f64::from(n_generated);
+            let presence = if n_generated > 0 { f64::from(params.presence_penalty) } else { 0.0 };
+            (penalized - frequency - presence + f64::from(bias)) / f64::from(params.temperature)
+        })
+        .collect();
+    let mut sorted = scaled.clone();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    if params.top_k > 0 {
+        let threshold = sorted[sorted.len().min(params.top_k as usize) - 1];
+        sorted.retain(|&value| value >= threshold);
+    }
+    let weight = |value: f64| (value - sorted[0]).exp();
+    let total: f64 = sorted.iter().map(|&value| weight(value)).sum();
+    let mut mass = 0.0;
+    let reached = sorted.iter().position(|&value| {
+        mass += weight(value);
+        mass >= f64::from(params.top_p) * total
+    });
+    let last = sorted[reached.unwrap_or(sorted.len() - 1)];
+    let threshold = last.max(sorted[0] + f64::from(params.min_p).ln());
+    let kept = |value: f64| if value >= threshold { weight(value) } else { 0.0 };
+    let sum: f64 = scaled.iter().map(|&value| kept(value)).sum();
+    scaled.iter().map(|&value| kept(value) / sum).collect()
 }
 
 /// The `n_used` largest of `logits` in falling order, the lowest index first among equals, and the

@@ -6,6 +6,7 @@
 mod attention;
 mod data;
 mod device;
+mod distribution;
 mod experts;
 mod limits;
 mod linear;
