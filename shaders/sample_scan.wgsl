@@ -1,4 +1,4 @@
-// First half of sampling: penalties, biases and temperature, and what must be known of all logits.
+// First half of sampling: penalties, biases, masks and temperature, and what must be known of all logits.
 //
 // Grid: (shares of the vocabulary). Each workgroup of 256 threads takes successive tokens.
 
@@ -10,6 +10,7 @@
 @group(0) @binding(3) var<storage, read_write> scaled: array<f32>;         // [n_vocab]
 @group(0) @binding(4) var<storage, read_write> partials: array<Partial>;   // [shares]
 @group(0) @binding(5) var<storage, read> biases: array<f32>;               // [n_vocab]
+@group(0) @binding(6) var<storage, read> mask: array<u32>;                 // a bit a token, the lowest first
 
 var<workgroup> shared_partials: array<Partial, 256>;
 
@@ -30,6 +31,9 @@ fn penalized(logit: f32, count: u32) -> f32 {
 }
 
 fn scaled_logit(token: u32, logit: f32) -> f32 {
+    if (settings.masked != 0u && ((mask[token / 32u] >> (token % 32u)) & 1u) == 0u) {
+        return LOWEST;
+    }
     var value = penalized(logit, counts[token]);
     if (settings.biased != 0u) {
         let bias = biases[token];

@@ -14,6 +14,7 @@ struct Settings {
     n_vocab: u32,
     biased: u32,                // whether any token has a bias
     n_top: u32,                 // likeliest tokens to report, at most MAX_TOP
+    masked: u32,                // whether the mask says which tokens may be drawn
 }
 
 // Of one workgroup's share of the vocabulary.

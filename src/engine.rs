@@ -214,6 +214,17 @@ pub trait Engine: Sink {
     /// # Errors
     /// As [`extend`](Self::extend).
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>>;
+
+    /// Begins what leads to the next logits and does not wait for it: time for the caller to find out
+    /// which token may follow.
+    fn advance(&mut self);
+
+    /// Draws one token among those whose bits are set in `mask`, `[n_vocab / 32]`, rounded up; a token's
+    /// bit is the lowest first. Otherwise as [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn decode_within<'a>(&'a mut self, mask: &'a [u32]) -> LocalFuture<'a, Result<Sampled>>;
 }
 
 /// The CPU as a device.
@@ -230,6 +241,15 @@ impl CpuEngine {
     /// Wraps a device.
     pub fn new(device: CpuDevice, n_vocab: usize) -> Self {
         Self { device, n_vocab, sampler: None, pending: None, next_position: 0 }
+    }
+
+    fn draw(&mut self, mask: Option<&[u32]>) -> Sampled {
+        self.advance();
+        let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
+        let last = self.device.n_tokens() - 1;
+        let sampled = sampler.sample(self.device.logits(last..last + 1), mask);
+        self.pending = Some(sampled.token);
+        sampled
     }
 }
 
@@ -327,21 +347,18 @@ impl Engine for CpuEngine {
     }
 
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>> {
-        Box::pin(async move {
-            let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
-            let mut drawn = Vec::with_capacity(n_tokens);
-            for _ in 0..n_tokens {
-                if let Some(token) = self.pending.take() {
-                    self.device.extend(&[token], self.next_position);
-                    self.next_position += 1;
-                }
-                let last = self.device.n_tokens() - 1;
-                let sampled = sampler.sample(self.device.logits(last..last + 1));
-                self.pending = Some(sampled.token);
-                drawn.push(sampled);
-            }
-            Ok(drawn)
-        })
+        Box::pin(async move { Ok((0..n_tokens).map(|_| self.draw(None)).collect()) })
+    }
+
+    fn advance(&mut self) {
+        if let Some(token) = self.pending.take() {
+            self.device.extend(&[token], self.next_position);
+            self.next_position += 1;
+        }
+    }
+
+    fn decode_within<'a>(&'a mut self, mask: &'a [u32]) -> LocalFuture<'a, Result<Sampled>> {
+        Box::pin(async move { Ok(self.draw(Some(mask))) })
     }
 }
 

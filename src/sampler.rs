@@ -1,6 +1,6 @@
 //! Logits → token: the parameters of sampling and the randomness behind it.
 //!
-//! Order: penalties, biases, temperature, top-k, top-p over what top-k left, min-p; then one draw. Ties at a
+//! Order: penalties, biases, masks, temperature, top-k, top-p over what top-k left, min-p; then one draw. Ties at a
 //! threshold are kept, so no cut depends on the order of equal logits. The draw is the Gumbel-max
 //! trick: each candidate's logit plus independent noise from a hash of seed, step and token, and the
 //! largest wins; so the GPU draws in parallel, and the same seed gives the same tokens.

@@ -39,18 +39,24 @@ impl Sampler {
         })
     }
 
-    /// Draws the next token from `logits`, which are overwritten.
-    pub fn sample(&mut self, logits: &mut [f32]) -> Sampled {
+    /// Draws the next token from `logits`, which are overwritten in the meantime: one whose bit is set
+    /// in `mask`, if there is one.
+    pub fn sample(&mut self, logits: &mut [f32], mask: Option<&[u32]>) -> Sampled {
         let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         let log_sum =
             logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln() + largest;
         let params = &self.params;
         let token = if params.is_greedy() {
-            argmax(logits.iter().enumerate().map(|(token, &logit)| self.scaled(token, logit, 1.0)))
+            argmax(
+                logits
+                    .iter()
+                    .enumerate()
+                    .map(|(token, &logit)| self.scaled(token, logit, 1.0, mask)),
+            )
         } else {
             let raw = logits.to_vec();
             for (token, logit) in logits.iter_mut().enumerate() {
-                *logit = self.scaled(token, raw[token], params.temperature);
+                *logit = self.scaled(token, raw[token], params.temperature, mask);
             }
             let threshold = threshold(params, logits, &mut self.candidates);
             let token = argmax(logits.iter().enumerate().map(|(i, &scaled)| {
@@ -77,10 +83,11 @@ impl Sampler {
 }
 
 impl Sampler {
-    /// A token's logit after penalties, bias and temperature.
-    fn scaled(&self, token: usize, logit: f32, temperature: f32) -> f32 {
+    /// A token's logit after penalties, bias, mask and temperature.
+    fn scaled(&self, token: usize, logit: f32, temperature: f32, mask: Option<&[u32]>) -> f32 {
+        let is_out = |mask: &[u32]| mask[token / 32] >> (token % 32) & 1 == 0;
         let bias = self.biases.get(token).copied().unwrap_or_default();
-        if is_excluded(&bias) {
+        if is_excluded(&bias) || mask.is_some_and(is_out) {
             return LOWEST;
         }
         (penalized(&self.params, logit, self.counts[token]) + bias) / temperature

@@ -43,6 +43,9 @@ const MAX_EXPERTS: usize = 2048;
 /// see `shaders/route.wgsl`.
 const MAX_USED: usize = (16_384 - 64 * 8) / 8;
 
+/// The work of the head: one row, whatever came before.
+const HEAD_EXTENT: Extent = Extent { n_tokens: 1, n_keys: 0 };
+
 /// Where in the state the slot of the next drawn token stands.
 const SLOT_OFFSET: u64 = 12;
 
@@ -57,6 +60,8 @@ pub struct GpuEngine {
     decode: Recording,
     /// From the last row to the next token, without and with the likeliest beside it.
     heads: [Recording; 2],
+    /// Dispatches of either that come before sampling: what makes logits.
+    n_to_logits: usize,
     /// Dispatches after which `hidden` is the embedding and the output of each layer, of `prefill` and
     /// of `decode`.
     layer_ends: [Vec<usize>; 2],
@@ -70,6 +75,8 @@ pub struct GpuEngine {
     n_cached: usize,
     /// How many of the likeliest tokens this generation reports.
     n_top: u32,
+    /// Whether the logits are already those after the last token.
+    has_logits: bool,
     /// Whether a drawn token waits to be fed.
     pending: bool,
 }
@@ -113,7 +120,7 @@ impl GpuEngine {
         let (buffers, memory) = Buffers::new(&context, &plan, context_length, &tuning).await?;
         let mut pipelines = Pipelines::default();
         let mut layer_ends = [Vec::new(), Vec::new()];
-        let (recordings, readback) = context
+        let (recordings, n_to_logits, readback) = context
             .guarded(|| {
                 let target = Target { capabilities: &context.capabilities, tuning: &tuning };
                 let mut recorders: [Recorder<'_>; 4] = Default::default();
@@ -126,8 +133,10 @@ impl GpuEngine {
                         layer_ends[1].push(decode.len());
                     }
                 }
+                let mut n_to_logits = 0;
                 for (head, with_top) in heads.iter_mut().zip([false, true]) {
                     buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
+                    n_to_logits = head.len();
                     let logits = &buffers.activations[plan.head.out.0];
                     let (state, tokens) = (&buffers.state, &buffers.tokens);
                     buffers.sampling.record(head, &target, state, logits, tokens, with_top);
@@ -139,7 +148,7 @@ impl GpuEngine {
                     Sampling::copied_bytes(tuning.max_batch.into(), true),
                     wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 );
-                Ok((recordings, readback))
+                Ok((recordings, n_to_logits, readback))
             })
             .await?;
         let [prefill, decode, heads @ ..] = recordings;
@@ -152,6 +161,7 @@ impl GpuEngine {
             prefill,
             decode,
             heads,
+            n_to_logits,
             layer_ends,
             evaluation: None,
             readback,
@@ -159,6 +169,7 @@ impl GpuEngine {
             n_tokens: 0,
             n_cached: 0,
             n_top: 0,
+            has_logits: false,
             pending: false,
         })
     }
@@ -186,6 +197,7 @@ impl GpuEngine {
         self.n_tokens = tokens.len();
         self.n_cached = position + tokens.len();
         self.pending = false;
+        self.has_logits = false;
         self.extent(tokens.len(), position)
     }
 
@@ -221,31 +233,51 @@ impl GpuEngine {
         self.context.queue.submit([encoder.finish()]);
     }
 
-    async fn draw(&mut self, n_tokens: usize) -> Result<Vec<Sampled>> {
+    /// Appends the layers for the token drawn last, if that was not fed yet.
+    fn encode_pending(&mut self, pass: &mut wgpu::ComputePass<'_>) {
+        if std::mem::take(&mut self.pending) {
+            let extent = Extent { n_tokens: 1, n_keys: self.n_cached as u32 + 1 };
+            self.decode.encode(pass, extent);
+            self.n_cached += 1;
+        }
+    }
+
+    /// Submits what leads to the next logits.
+    fn submit_to_logits(&mut self) {
+        if std::mem::replace(&mut self.has_logits, true) {
+            return;
+        }
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            self.encode_pending(&mut pass);
+            self.heads[0].encode_part(&mut pass, HEAD_EXTENT, 0..self.n_to_logits);
+        }
+        self.context.queue.submit([encoder.finish()]);
+    }
+
+    async fn draw(&mut self, n_tokens: usize, mask: Option<&[u32]>) -> Result<Vec<Sampled>> {
         assert!(n_tokens <= self.max_batch(), "a batch is at most max_batch");
-        let context = &self.context;
+        self.buffers.sampling.set_mask(&self.context, mask);
         let state = &self.buffers.state.buffer;
-        context.queue.write_buffer(state, SLOT_OFFSET, &0_u32.to_le_bytes());
+        self.context.queue.write_buffer(state, SLOT_OFFSET, &0_u32.to_le_bytes());
         let with_top = self.n_top > 0;
-        let head = &self.heads[usize::from(with_top)];
-        let mut encoder = context.device.create_command_encoder(&Default::default());
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for _ in 0..n_tokens {
-                if self.pending {
-                    let extent = Extent { n_tokens: 1, n_keys: self.n_cached as u32 + 1 };
-                    self.decode.encode(&mut pass, extent);
-                    self.n_cached += 1;
-                }
-                head.encode(&mut pass, Extent { n_tokens: 1, n_keys: 0 });
-                self.pending = true;
+                self.encode_pending(&mut pass);
+                let skipped = if self.has_logits { self.n_to_logits } else { 0 };
+                let head = &self.heads[usize::from(with_top)];
+                head.encode_part(&mut pass, HEAD_EXTENT, skipped..head.len());
+                (self.pending, self.has_logits) = (true, false);
             }
         }
         let sampling = &self.buffers.sampling;
         sampling.copy(&mut encoder, &self.readback, n_tokens as u64, with_top);
-        context.queue.submit([encoder.finish()]);
+        self.context.queue.submit([encoder.finish()]);
         let bytes = Sampling::copied_bytes(n_tokens as u64, with_top);
-        let bytes = context.map(&self.readback, bytes).await?;
+        let bytes = self.context.map(&self.readback, bytes).await?;
         Ok(sampling.read(&bytes, n_tokens, self.n_top))
     }
 }
@@ -407,6 +439,17 @@ impl Engine for GpuEngine {
     }
 
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>> {
-        Box::pin(self.draw(n_tokens))
+        Box::pin(self.draw(n_tokens, None))
+    }
+
+    fn advance(&mut self) {
+        self.submit_to_logits();
+    }
+
+    fn decode_within<'a>(&'a mut self, mask: &'a [u32]) -> LocalFuture<'a, Result<Sampled>> {
+        Box::pin(async move {
+            let drawn = self.draw(1, Some(mask)).await?;
+            Ok(drawn.into_iter().next().expect("one token was asked for"))
+        })
     }
 }

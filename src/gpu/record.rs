@@ -293,6 +293,16 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Dispatches in it.
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+
     /// Appends the dispatches for `extent` to a pass.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: Extent) {
         self.encode_part(pass, extent, 0..self.dispatches.len());

@@ -105,7 +105,7 @@ fn draw_on_cpu(
         let params = SamplingParams { seed: params.seed + index as u64, ..params.clone() };
         let mut sampler = Sampler::new(&params, logits.len(), prompt).unwrap();
         let mut scratch = logits.to_vec();
-        (0..n_steps).map(|_| sampler.sample(&mut scratch).token).collect()
+        (0..n_steps).map(|_| sampler.sample(&mut scratch, None).token).collect()
     };
     (0..n_generations).map(generation).collect()
 }

@@ -33,6 +33,17 @@ fn settings() -> Vec<SamplingParams> {
     ]
 }
 
+/// Masks of about a third of the tokens, or none.
+fn masks(n_vocab: usize, random: &mut Random) -> [Option<Vec<u32>>; 2] {
+    let mut mask = vec![0; n_vocab.div_ceil(32)];
+    for token in (0..n_vocab).filter(|_| random.bits().is_multiple_of(3)) {
+        mask[token / 32] |= 1 << (token % 32);
+    }
+    // One that no bias takes out.
+    mask[0] |= 1;
+    [None, Some(mask)]
+}
+
 #[test]
 fn gpu_and_cpu_draw_the_same_tokens() {
     const N_STEPS: usize = 12;
@@ -40,7 +51,11 @@ fn gpu_and_cpu_draw_the_same_tokens() {
         let mut random = Random::new(8);
         for n_vocab in [1, 2, 255, 256, 257, 5000] {
             let prompt = [0, (n_vocab / 2) as u32, (n_vocab - 1) as u32];
-            for params in settings() {
+            for (params, mask) in settings()
+                .into_iter()
+                .flat_map(|params| masks(n_vocab, &mut random).map(|mask| (params.clone(), mask)))
+                .collect::<Vec<_>>()
+            {
                 if params.validate(n_vocab).is_err() {
                     assert_eq!(n_vocab, 1, "{params:?}");
                     continue;
@@ -49,13 +64,15 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                 let logits: Vec<f32> =
                     (0..n_vocab).map(|_| (random.signed() * 6e3).round() / 1e3).collect();
                 let mut sampler = Sampler::new(&params, n_vocab, &prompt).unwrap();
-                let expected: Vec<_> =
-                    (0..N_STEPS).map(|_| sampler.sample(&mut logits.clone())).collect();
+                let expected: Vec<_> = (0..N_STEPS)
+                    .map(|_| sampler.sample(&mut logits.clone(), mask.as_deref()))
+                    .collect();
 
                 let target = device.target();
                 let context = &device.context;
                 let sampling = Sampling::new(context, &target, n_vocab, N_STEPS as u32).unwrap();
                 sampling.start(context, &params, &prompt);
+                sampling.set_mask(context, mask.as_deref());
                 let state = device.state(41, 3);
                 let tokens = device.words(&[0; 4]);
                 let buffer = device.storage(&logits);
@@ -64,7 +81,9 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                         sampling.record(recorder, &target, &state, &buffer, &tokens, true);
                     }
                 });
-                let what = format!("{}: {n_vocab} tokens, {params:?}", device.name);
+                let is_masked = mask.is_some();
+                let what =
+                    format!("{}: {n_vocab} tokens, masked {is_masked}, {params:?}", device.name);
                 let drawn = device.read(&sampling.drawn, N_STEPS * 2);
                 for (step, (found, expected)) in drawn.chunks_exact(2).zip(&expected).enumerate() {
                     assert_eq!(found[0].to_bits(), expected.token, "{what}: step {step}");

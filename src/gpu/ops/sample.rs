@@ -1,6 +1,6 @@
 //! Sampling: twin of `cpu::sample`, `shaders/sample_scan.wgsl`, `sample_top.wgsl` and `sample_pick.wgsl`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::Target;
 use crate::{
@@ -25,6 +25,9 @@ const PARTIAL_BYTES: u64 = 16;
 /// Bytes of the settings.
 const SETTINGS_BYTES: usize = 64;
 
+/// Where in the settings it stands whether there is a mask.
+const MASKED_OFFSET: u64 = 52;
+
 /// The shader that finds the likeliest tokens of shares, and that which joins them.
 pub fn top_variants() -> [Variant; 2] {
     [Variant::new("sample_top"), Variant::new("sample_top").define("MERGE")]
@@ -35,6 +38,7 @@ pub struct Sampling {
     settings: GpuBuffer,
     counts: GpuBuffer,
     biases: GpuBuffer,
+    mask: GpuBuffer,
     scaled: GpuBuffer,
     partials: GpuBuffer,
     /// Tokens drawn since the slot was reset.
@@ -45,6 +49,8 @@ pub struct Sampling {
     pub top: GpuBuffer,
     /// Tokens whose entry in `biases` is not zero.
     biased: RefCell<Vec<u32>>,
+    /// Whether the settings say that there is a mask, as the shader reads it.
+    masked: Cell<u32>,
     n_vocab: usize,
 }
 
@@ -69,12 +75,14 @@ impl Sampling {
             ),
             counts: context.storage("token counts", bytes)?,
             biases: context.storage("logit biases", bytes)?,
+            mask: context.storage("token mask", n_vocab.div_ceil(32) as u64 * 4)?,
             scaled: context.storage("scaled logits", bytes)?,
             partials: context.storage("partials", n_shares * PARTIAL_BYTES)?,
             drawn: context.storage("drawn tokens", u64::from(n_slots) * DRAWN_BYTES)?,
             found: context.storage("likeliest of shares", n_shares * TOP_BYTES)?,
             top: context.storage("likeliest tokens", u64::from(n_slots) * TOP_BYTES)?,
             biased: RefCell::default(),
+            masked: Cell::default(),
             n_vocab,
         })
     }
@@ -101,6 +109,7 @@ impl Sampling {
                 (3, Binding::Write((&self.scaled).into())),
                 (4, Binding::Write((&self.partials).into())),
                 (5, Binding::Read((&self.biases).into())),
+                (6, Binding::Read((&self.mask).into())),
             ],
             Box::new(move |_| Some([shares, 1, 1])),
         );
@@ -199,6 +208,19 @@ impl Sampling {
             .collect()
     }
 
+    /// Sets which tokens may be drawn next: those whose bits are set, or all.
+    pub fn set_mask(&self, context: &Context, mask: Option<&[u32]>) {
+        let masked = u32::from(mask.is_some());
+        if self.masked.replace(masked) != masked {
+            let settings = &self.settings.buffer;
+            context.queue.write_buffer(settings, MASKED_OFFSET, &masked.to_le_bytes());
+        }
+        if let Some(mask) = mask {
+            assert_eq!(mask.len(), self.n_vocab.div_ceil(32), "a mask has a bit for each token");
+            context.queue.write_buffer(&self.mask.buffer, 0, bytemuck::cast_slice(mask));
+        }
+    }
+
     /// Begins a generation after `prompt`.
     pub fn start(&self, context: &Context, params: &SamplingParams, prompt: &[u32]) {
         let greedy = params.is_greedy();
@@ -228,6 +250,7 @@ impl Sampling {
         settings.extend_from_slice(bytemuck::cast_slice(&numbers));
         settings.extend_from_slice(bytemuck::cast_slice(&counts));
         context.queue.write_buffer(&self.settings.buffer, 0, &settings);
+        self.masked.set(0);
 
         // A few entries at most are not zero: only those are written.
         let mut biased = self.biased.borrow_mut();
