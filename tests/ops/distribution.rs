@@ -67,7 +67,7 @@ fn draw_on_gpu(
 ) -> Vec<Vec<u32>> {
     let (context, target) = (&device.context, device.target());
     let batch = n_steps.min(BATCH);
-    let sampling = Sampling::new(context, &target, logits.len(), batch as u32);
+    let sampling = Sampling::new(context, &target, logits.len(), batch as u32).unwrap();
     let (state, tokens, logits) =
         (device.state(0, 1), device.words(&[0; 4]), device.storage(logits));
     let mut recorder = Recorder::default();

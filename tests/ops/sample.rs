@@ -117,7 +117,7 @@ fn gpu_and_cpu_draw_the_same_tokens() {
 fn biases_of_the_generation_before_are_forgotten() {
     let device = devices().remove(0);
     let target = device.target();
-    let sampling = Sampling::new(&device.context, &target, 4, 1);
+    let sampling = Sampling::new(&device.context, &target, 4, 1).unwrap();
     let logits = device.storage(&[1.0, 2.0, 3.0, 4.0]);
     let draw = |params: &SamplingParams| {
         sampling.start(&device.context, params, &[]);
