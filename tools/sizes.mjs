@@ -9,7 +9,7 @@ const KB = 1000;
 
 /** Budgets in bytes, about 15% above what the package takes today. */
 const BUDGETS = {
-  WebAssembly: { raw: 3500 * KB, gzip: 1350 * KB },
+  WebAssembly: { raw: 3600 * KB, gzip: 1400 * KB },
   JavaScript: { raw: 155 * KB, gzip: 41 * KB },
 };
 
