@@ -9,6 +9,7 @@
 //! charge for lists that are added to themselves over and over: a template made for it can still
 //! exhaust the worker it runs in, which is why rendering belongs in one.
 
+pub mod calls;
 mod date;
 mod format;
 pub mod harmony;

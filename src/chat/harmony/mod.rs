@@ -19,6 +19,7 @@ mod render;
 mod schema;
 mod tools;
 
+pub(super) use self::render::FUNCTIONS;
 pub use self::{
     conversation::{
         ANALYSIS, CHANNELS, COMMENTARY, ChannelConfig, Content, Conversation, DeveloperContent,
@@ -33,7 +34,7 @@ pub use self::{
 use crate::tokenizer::Tokenizer;
 
 /// How a content type begins that the model's output is constrained to.
-const CONSTRAIN: &str = "<|constrain|>";
+pub(super) const CONSTRAIN: &str = "<|constrain|>";
 
 /// The tokens of the format in a model's vocabulary.
 #[derive(Clone, Debug)]

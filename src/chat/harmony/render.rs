@@ -14,7 +14,7 @@ use super::{
 use crate::{Error, Result, tokenizer::Tokenizer};
 
 /// The namespace of the tools that a developer defines.
-pub(super) const FUNCTIONS: &str = "functions";
+pub(in crate::chat) const FUNCTIONS: &str = "functions";
 
 /// How a conversation is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
