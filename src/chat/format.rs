@@ -1,10 +1,14 @@
 //! How a model wants conversations written, whichever way that is.
 
+use serde_json::Value;
+
 use super::{
     ChatTemplate, TemplateRequest,
-    harmony::{ChatRequest, Conversation, Harmony, RenderOptions, Role},
+    calls::CallFormat,
+    harmony::{ChatRequest, Conversation, Harmony, RenderOptions, Role, functions},
+    messages,
 };
-use crate::{Result, tokenizer::Tokenizer};
+use crate::{Error, Result, tokenizer::Tokenizer};
 
 /// The form of a model's conversations.
 pub enum ChatFormat {
@@ -18,7 +22,8 @@ impl ChatFormat {
     /// The tokens of a conversation, up to where the model's answer begins.
     ///
     /// # Errors
-    /// `invalid_argument` for messages that cannot be used, `template` where the model's template fails.
+    /// `invalid_argument` for messages and tools that cannot be used, `unsupported` for tools where the
+    /// model has no use for them, `template` where the model's template fails.
     pub fn render(&self, tokenizer: &Tokenizer, request: &ChatRequest) -> Result<Vec<u32>> {
         match self {
             Self::Harmony(harmony) => {
@@ -26,19 +31,7 @@ impl ChatFormat {
                 let options = RenderOptions::default();
                 harmony.render_for_completion(tokenizer, &conversation, Role::Assistant, options)
             }
-            Self::Template(template) => {
-                let effort = request.reasoning_effort.iter();
-                let text = template.render(&TemplateRequest {
-                    messages: request.messages.clone(),
-                    tools: request.tools.clone(),
-                    add_generation_prompt: true,
-                    extra: effort
-                        .map(|effort| ("reasoning_effort".to_owned(), effort.as_str().into()))
-                        .collect(),
-                    now: request.now,
-                })?;
-                tokenizer.encode(&text)
-            }
+            Self::Template(template) => tokenizer.encode(&template.render_chat(request)?),
         }
     }
 
@@ -49,4 +42,45 @@ impl ChatFormat {
             Self::Template(_) => "template",
         }
     }
+}
+
+impl ChatTemplate {
+    /// The prompt that asks for an answer to a request in OpenAI's shape.
+    ///
+    /// # Errors
+    /// As those of [`ChatFormat::render`].
+    pub fn render_chat(&self, request: &ChatRequest) -> Result<String> {
+        let names = function_names(request.tools.as_ref())?;
+        let refuse =
+            |message: &'static str| Err(Error::unsupported(message).with("parameter", "tools"));
+        match self.calls() {
+            _ if names.is_empty() => {}
+            _ if !self.takes_tools() => return refuse("the model's chat template has no tools"),
+            None => return refuse("the form of this model's calls of tools is not known"),
+            Some(_) => {}
+        }
+        let effort = request.reasoning_effort.iter();
+        self.render(&TemplateRequest {
+            messages: messages::for_template(
+                &request.messages,
+                self.calls() == Some(CallFormat::Mistral),
+            )?,
+            // Templates take an empty list for tools, and say that there are some.
+            tools: request.tools.clone().filter(|_| !names.is_empty()),
+            add_generation_prompt: true,
+            extra: effort
+                .map(|effort| ("reasoning_effort".to_owned(), effort.as_str().into()))
+                .collect(),
+            now: request.now,
+        })
+    }
+}
+
+/// The names of the functions that `tools` describe, in OpenAI's shape.
+///
+/// # Errors
+/// `invalid_argument` naming the place.
+pub fn function_names(tools: Option<&Value>) -> Result<Vec<String>> {
+    let functions = tools.map_or(Ok(Vec::new()), functions)?;
+    Ok(functions.into_iter().map(|function| function.name).collect())
 }

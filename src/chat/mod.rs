@@ -14,11 +14,13 @@ mod date;
 mod format;
 pub mod harmony;
 mod json;
+mod messages;
 mod metering;
 
 use std::{collections::BTreeMap, fmt};
 
-pub use self::format::ChatFormat;
+use self::calls::CallFormat;
+pub use self::format::{ChatFormat, function_names};
 use minijinja::{
     AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
 };
@@ -41,6 +43,9 @@ const NAME: &str = "chat_template";
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// Whether it reads `tools`.
+    takes_tools: bool,
+    calls: Option<CallFormat>,
 }
 
 /// What a template is rendered with.
@@ -86,7 +91,19 @@ impl ChatTemplate {
             }
         }
         environment.add_template_owned(NAME, source.to_owned()).map_err(explain)?;
-        Ok(Self { environment })
+        let template = environment.get_template(NAME).map_err(explain)?;
+        let takes_tools = template.undeclared_variables(false).contains("tools");
+        Ok(Self { environment, takes_tools, calls: CallFormat::of_template(source) })
+    }
+
+    /// Whether the template has a place for tools.
+    pub fn takes_tools(&self) -> bool {
+        self.takes_tools
+    }
+
+    /// How the model writes calls of tools, if that is known.
+    pub fn calls(&self) -> Option<CallFormat> {
+        self.calls
     }
 
     /// The prompt that the template makes of a conversation.

@@ -181,7 +181,7 @@ impl Turns {
 }
 
 /// The functions that `tools` describe.
-fn functions(tools: &Value) -> Result<Vec<ToolDescription>> {
+pub(in crate::chat) fn functions(tools: &Value) -> Result<Vec<ToolDescription>> {
     if tools.is_null() {
         return Ok(Vec::new());
     }
@@ -314,7 +314,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn expected(place: impl Into<String>, what: &str) -> Error {
+pub(in crate::chat) fn expected(place: impl Into<String>, what: &str) -> Error {
     Error::argument("the request is malformed")
         .with("parameter", place.into())
         .with("expected", what)

@@ -19,7 +19,6 @@ mod render;
 mod schema;
 mod tools;
 
-pub(super) use self::render::FUNCTIONS;
 pub use self::{
     conversation::{
         ANALYSIS, CHANNELS, COMMENTARY, ChannelConfig, Content, Conversation, DeveloperContent,
@@ -30,6 +29,10 @@ pub use self::{
     header::{Header, MessageKind},
     parser::{End, Event, Parsed, Problem, StreamParser},
     render::RenderOptions,
+};
+pub(super) use self::{
+    from_chat::{expected, functions},
+    render::FUNCTIONS,
 };
 use crate::tokenizer::Tokenizer;
 
