@@ -9,6 +9,7 @@ mod heads;
 mod open;
 mod pace;
 mod park;
+mod pieces;
 mod safetensors_set;
 pub mod stop;
 mod text;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use crate::{
     chat::{
         ChatFormat,
+        calls::AnswerParser,
         harmony::{Role, StreamParser},
     },
     config::ModelConfig,
@@ -27,14 +29,15 @@ use crate::{
     ops::CacheShape,
     sampler::{SamplingParams, TokenLogprob},
     source::LocalFuture,
-    tokenizer::Tokenizer,
+    tokenizer::{StreamDecoder, Tokenizer},
 };
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
 pub(crate) use pace::Pace;
 use park::{ParkedConversation, Shelf};
-use text::TextStream;
-pub use text::{Message, Piece};
+use pieces::Pieces;
+pub use pieces::{Message, Piece};
+use text::{Reader, TextStream};
 
 /// What the surroundings provide: a clock, and turns for other work.
 pub trait Host {
@@ -68,6 +71,9 @@ pub struct Request {
     /// Whether the prompt is a conversation in the model's chat format, so that the answer is read as
     /// that format has it.
     pub chat: bool,
+    /// The names of the functions that the prompt offers. In models with a template, calls are looked
+    /// for only where there are any; without, they are text.
+    pub functions: Vec<String>,
 }
 
 /// A generated token.
@@ -77,6 +83,8 @@ pub struct TokenEvent {
     pub token: u32,
     /// Text that became certain with it: none at times, that of several tokens at others.
     pub piece: Piece,
+    /// What of further messages did so.
+    pub further: Vec<Piece>,
     /// Natural logarithm of the token's probability in the model's own distribution, see
     /// [`TokenLogprob`].
     pub logprob: f32,
@@ -252,7 +260,7 @@ impl Session {
     ) -> Result<Summary> {
         self.check_tokens(&request.tokens)?;
         request.sampling.validate(self.config().n_vocab)?;
-        let mut text = TextStream::new(&request.stop, self.answer_parser(request))?;
+        let mut text = TextStream::new(&request.stop, self.answer_reader(request))?;
         let prompt_tokens = request.tokens.len();
         let room = self.context_length - prompt_tokens;
         // The last token drawn needs no place in the cache.
@@ -308,27 +316,29 @@ impl Session {
                 summary.completion_tokens += 1;
                 let ends_turn = self.tokenizer().stop_ids().contains(&sampled.token);
                 let bytes = self.tokenizer().token_bytes(sampled.token).unwrap_or_default();
-                let piece = if ends_turn && !request.ignore_eos {
+                let pieces = if ends_turn && !request.ignore_eos {
                     finished = true;
                     summary.finish_reason = FinishReason::Stop;
                     text.end(sampled.token)
                 } else {
-                    let (mut piece, mut stopped) = text.push(sampled.token, bytes);
+                    let (mut pieces, mut stopped) = text.push(sampled.token, bytes);
                     let is_last = summary.completion_tokens == max_tokens;
                     if is_last && !stopped {
                         let (rest, stopped_in_rest) = text.cut();
-                        piece.append(rest);
+                        pieces.append(rest);
                         stopped = stopped_in_rest;
                     }
                     if stopped {
                         summary.finish_reason = FinishReason::Stop;
                     }
                     finished = stopped || is_last;
-                    piece
+                    pieces
                 };
+                let Pieces { first: piece, further } = pieces;
                 events.push(TokenEvent {
                     token: sampled.token,
                     piece,
+                    further,
                     logprob: sampled.logprob,
                     top_logprobs: sampled.top,
                 });
@@ -338,11 +348,24 @@ impl Session {
         Ok(summary)
     }
 
-    /// What takes an answer apart, where the model's chat format has several messages in one.
-    fn answer_parser(&self, request: &Request) -> Option<StreamParser> {
-        match self.description.chat.as_ref().filter(|_| request.chat)? {
-            ChatFormat::Harmony(harmony) => Some(StreamParser::new(harmony, Some(Role::Assistant))),
-            ChatFormat::Template(_) => None,
+    /// What takes an answer apart, where it is one in the model's chat format.
+    fn answer_reader(&self, request: &Request) -> Reader {
+        match self.chat().filter(|_| request.chat) {
+            None => Reader::Plain(StreamDecoder::new()),
+            Some(ChatFormat::Harmony(harmony)) => {
+                Reader::Harmony(Box::new(StreamParser::new(harmony, Some(Role::Assistant))))
+            }
+            Some(ChatFormat::Template(template)) => {
+                // Enough for a marker that is spelled out, and some blank space after it.
+                const N_LAST: usize = 16;
+                let tokens = &request.tokens;
+                let last = &tokens[tokens.len().saturating_sub(N_LAST)..];
+                Reader::Template(Box::new(AnswerParser::new(
+                    template.calls(),
+                    request.functions.clone(),
+                    &self.tokenizer().decode(last),
+                )))
+            }
         }
     }
 

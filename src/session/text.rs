@@ -1,153 +1,168 @@
 //! Tokens' bytes → text that is certain, and to which message it belongs.
 
-use super::stop::StopMatcher;
+use super::{
+    pieces::{Message, Pieces},
+    stop::StopMatcher,
+};
 use crate::{
-    chat::harmony::{Event, Header, MessageKind, Problem, Role, StreamParser},
+    chat::{
+        calls::{self, AnswerParser},
+        harmony::{self, Header, MessageKind, Problem, Role, StreamParser},
+    },
     error::Result,
     tokenizer::StreamDecoder,
 };
 
-/// Text that became certain with a token.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Piece {
-    /// Whole characters, nothing that might belong to a stop string.
-    pub text: String,
-    /// The message of the answer that the text belongs to, where answers have messages.
-    pub message: Option<Box<Message>>,
-    /// What about the token is not in the model's format, as a sentence.
-    pub malformed: Option<&'static str>,
-}
-
-impl Piece {
-    /// Adds what follows.
-    pub(super) fn append(&mut self, next: Self) {
-        self.text.push_str(&next.text);
-        self.malformed = self.malformed.or(next.malformed);
-        self.message = next.message.or(self.message.take());
-    }
-}
-
 /// In an answer, unlike in a conversation, nobody but the assistant has a say.
 const NOT_FROM_ASSISTANT: &str = "a message is not from the assistant";
-
-/// A message of an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    /// How many came before it.
-    pub index: usize,
-    /// What its header says.
-    pub header: Header,
-}
 
 /// Makes text of the tokens of one answer.
 pub(super) struct TextStream {
     stop: StopMatcher,
     reader: Reader,
+    /// The message that is being told, where answers have messages.
+    current: Option<Message>,
 }
 
-enum Reader {
+/// What takes an answer apart.
+pub(super) enum Reader {
     /// All bytes are text.
     Plain(StreamDecoder),
-    /// Tokens make messages.
-    Messages { parser: Box<StreamParser>, current: Option<Box<Message>> },
+    /// Tokens make messages, as harmony has them.
+    Harmony(Box<StreamParser>),
+    /// Text makes messages, as models with templates write them.
+    Template(Box<AnswerParser>),
+}
+
+/// What tokens led to, whatever read them.
+enum Step {
+    Started(Message),
+    Text(String),
+    Ended,
+    /// Something is wrong, with text that is told.
+    Malformed(&'static str, String),
+}
+
+impl From<harmony::Event> for Step {
+    fn from(event: harmony::Event) -> Self {
+        match event {
+            harmony::Event::Started { index, header } => Self::Started(Message { index, header }),
+            harmony::Event::Text { text, .. } => Self::Text(text),
+            harmony::Event::Ended { .. } => Self::Ended,
+            harmony::Event::Malformed { problem, text } => {
+                // What else comes with text is wrong in a header, whose words nobody is told.
+                let is_told = problem == Problem::StrayMarker;
+                Self::Malformed(problem.as_str(), if is_told { text } else { String::new() })
+            }
+        }
+    }
+}
+
+impl From<calls::Event> for Step {
+    fn from(event: calls::Event) -> Self {
+        match event {
+            calls::Event::Started { index, header } => Self::Started(Message { index, header }),
+            calls::Event::Text { text, .. } => Self::Text(text),
+            calls::Event::Ended { .. } => Self::Ended,
+            calls::Event::Malformed { problem } => Self::Malformed(problem.as_str(), String::new()),
+        }
+    }
+}
+
+fn steps<E: Into<Step>>(events: Vec<E>) -> Vec<Step> {
+    events.into_iter().map(Into::into).collect()
 }
 
 impl TextStream {
-    /// A stream that ends before any of `stop`; `parser` takes answers apart that have messages.
+    /// A stream that ends before any of `stop`.
     ///
     /// # Errors
     /// Those of [`StopMatcher::new`].
-    pub fn new(stop: &[String], parser: Option<StreamParser>) -> Result<Self> {
-        let reader = match parser {
-            Some(parser) => Reader::Messages { parser: Box::new(parser), current: None },
-            None => Reader::Plain(StreamDecoder::new()),
-        };
-        Ok(Self { stop: StopMatcher::new(stop)?, reader })
+    pub fn new(stop: &[String], reader: Reader) -> Result<Self> {
+        Ok(Self { stop: StopMatcher::new(stop)?, reader, current: None })
     }
 
     /// Takes a token; tells whether a stop string was met.
-    pub fn push(&mut self, token: u32, bytes: &[u8]) -> (Piece, bool) {
-        let events = match &mut self.reader {
+    pub fn push(&mut self, token: u32, bytes: &[u8]) -> (Pieces, bool) {
+        let steps = match &mut self.reader {
             Reader::Plain(decoder) => {
                 let matched = self.stop.push(&decoder.push(bytes));
-                return (Piece { text: matched.text, ..Default::default() }, matched.stopped);
+                return (Pieces::of_text(matched.text), matched.stopped);
             }
-            Reader::Messages { parser, .. } => parser.push(token, bytes),
+            Reader::Harmony(parser) => steps(parser.push(token, bytes)),
+            Reader::Template(parser) => steps(parser.push(bytes)),
         };
-        self.take(events)
+        self.take(steps)
     }
 
     /// A token that ends the answer, and is no text itself; what is held back comes with it.
-    pub fn end(&mut self, token: u32) -> Piece {
-        let events = match &mut self.reader {
+    pub fn end(&mut self, token: u32) -> Pieces {
+        let steps = match &mut self.reader {
             Reader::Plain(_) => return self.cut().0,
-            Reader::Messages { parser, .. } => {
+            Reader::Harmony(parser) => {
                 let mut events = parser.push(token, &[]);
                 events.extend(parser.finish());
-                events
+                steps(events)
             }
+            Reader::Template(parser) => steps(parser.finish()),
         };
-        self.take(events).0
+        self.take(steps).0
     }
 
     /// What is held back, at an end that no token marks; tells whether a stop string was met in it.
-    pub fn cut(&mut self) -> (Piece, bool) {
-        let events = match &mut self.reader {
+    pub fn cut(&mut self) -> (Pieces, bool) {
+        let steps = match &mut self.reader {
             Reader::Plain(decoder) => {
                 let mut matched = self.stop.push(&decoder.finish());
                 if !matched.stopped {
                     matched.text.push_str(&self.stop.finish());
                 }
-                return (Piece { text: matched.text, ..Default::default() }, matched.stopped);
+                return (Pieces::of_text(matched.text), matched.stopped);
             }
-            Reader::Messages { parser, .. } => parser.cut(),
+            Reader::Harmony(parser) => steps(parser.cut()),
+            Reader::Template(parser) => steps(parser.cut()),
         };
-        self.take(events)
+        self.take(steps)
     }
 
-    fn take(&mut self, events: Vec<Event>) -> (Piece, bool) {
-        let Reader::Messages { current, .. } = &mut self.reader else {
-            unreachable!("only messages have events")
-        };
-        let mut piece = Piece { message: current.clone(), ..Default::default() };
-        for event in events {
-            let text = match event {
-                Event::Started { index, header } => {
-                    if header.role != Role::Assistant {
-                        piece.malformed.get_or_insert(NOT_FROM_ASSISTANT);
+    fn take(&mut self, steps: Vec<Step>) -> (Pieces, bool) {
+        let mut pieces = Pieces::default();
+        pieces.turn_to(self.current.as_ref());
+        for step in steps {
+            let text = match step {
+                Step::Started(message) => {
+                    pieces.turn_to(Some(&message));
+                    if message.header.role != Role::Assistant {
+                        pieces.last().malformed.get_or_insert(NOT_FROM_ASSISTANT);
                     }
-                    *current = Some(Box::new(Message { index, header }));
-                    piece.message.clone_from(current);
+                    self.current = Some(message);
                     continue;
                 }
-                Event::Ended { .. } => {
-                    piece.text.push_str(&self.stop.finish());
-                    *current = None;
+                Step::Ended => {
+                    pieces.last().text.push_str(&self.stop.finish());
+                    self.current = None;
                     continue;
                 }
-                Event::Text { text, .. } => text,
-                Event::Malformed { problem, text } => {
-                    piece.malformed.get_or_insert(problem.as_str());
-                    // What else comes with text is wrong in a header, whose words nobody is told.
-                    if problem != Problem::StrayMarker {
-                        continue;
-                    }
+                Step::Text(text) => text,
+                Step::Malformed(phrase, text) => {
+                    pieces.last().malformed.get_or_insert(phrase);
                     text
                 }
             };
             // Stop strings are looked for in what the user is told, malformed or not: text that is held
             // back stays ahead of what follows.
-            if !current.as_ref().is_some_and(|message| is_told(&message.header)) {
-                piece.text.push_str(&text);
+            let header = self.current.as_ref().map(|message| &message.header);
+            if !header.is_some_and(is_told) {
+                pieces.last().text.push_str(&text);
                 continue;
             }
             let matched = self.stop.push(&text);
-            piece.text.push_str(&matched.text);
+            pieces.last().text.push_str(&matched.text);
             if matched.stopped {
-                return (piece, true);
+                return (pieces, true);
             }
         }
-        (piece, false)
+        (pieces, false)
     }
 }
 
@@ -159,9 +174,9 @@ fn is_told(header: &Header) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::pieces::Piece, *};
     use crate::{
-        chat::harmony::{Harmony, Role},
+        chat::{calls::CallFormat, harmony::Harmony},
         tokenizer::{GgufVocabulary, Tokenizer},
     };
 
@@ -200,15 +215,26 @@ mod tests {
             });
             let harmony = Harmony::new(&tokenizer.unwrap()).unwrap();
             let parser = StreamParser::new(&harmony, Some(Role::Assistant));
-            let stream = TextStream::new(&[stop.to_owned()], Some(parser)).unwrap();
+            Self::read_by(Reader::Harmony(Box::new(parser)), stop)
+        }
+
+        /// The answer of a model with a template, which may call `find`.
+        fn of_template(stop: &str) -> Self {
+            let functions = vec!["find".to_owned()];
+            let parser = AnswerParser::new(Some(CallFormat::Hermes), functions, "");
+            Self::read_by(Reader::Template(Box::new(parser)), stop)
+        }
+
+        fn read_by(reader: Reader, stop: &str) -> Self {
+            let stream = TextStream::new(&[stop.to_owned()], reader).unwrap();
             Self { stream, pieces: Vec::new() }
         }
 
         /// Tokens by their bytes; tells whether a stop string was met.
         fn bytes(&mut self, tokens: &[&[u8]]) -> bool {
             tokens.iter().any(|bytes| {
-                let (piece, stopped) = self.stream.push(id(bytes), bytes);
-                self.pieces.push(piece);
+                let (pieces, stopped) = self.stream.push(id(bytes), bytes);
+                self.take(pieces);
                 stopped
             })
         }
@@ -218,15 +244,20 @@ mod tests {
         }
 
         fn end(&mut self, token: &str) {
-            let piece = self.stream.end(id(token.as_bytes()));
-            self.pieces.push(piece);
+            let pieces = self.stream.end(id(token.as_bytes()));
+            self.take(pieces);
         }
 
         /// Ends the tokens with no token that says so; tells whether a stop string was met.
         fn cut(&mut self) -> bool {
-            let (piece, stopped) = self.stream.cut();
-            self.pieces.push(piece);
+            let (pieces, stopped) = self.stream.cut();
+            self.take(pieces);
             stopped
+        }
+
+        fn take(&mut self, pieces: Pieces) {
+            self.pieces.push(pieces.first);
+            self.pieces.extend(pieces.further);
         }
 
         fn last(&self) -> &Piece {
@@ -327,10 +358,11 @@ mod tests {
         let mut answer = Answer::before("STOP");
         answer.write(&FINAL);
         answer.bytes(&[b"So ", b"\xF0\x9F"]);
-        let mut piece = answer.pieces.pop().unwrap();
-        assert_eq!(piece.text, "");
-        piece.append(answer.stream.cut().0);
-        answer.pieces.push(piece);
+        let first = answer.pieces.pop().unwrap();
+        assert_eq!(first.text, "");
+        let mut pieces = Pieces { first, further: Vec::new() };
+        pieces.append(answer.stream.cut().0);
+        answer.take(pieces);
         assert_eq!(answer.messages(), [said(MessageKind::Final, "So \u{FFFD}")]);
     }
 
@@ -481,5 +513,50 @@ mod tests {
         let expected = [said(MessageKind::Other, "Hi."), said(MessageKind::Final, "Ho")];
         assert_eq!(answer.messages(), expected);
         assert_eq!(answer.malformed(), [truncated]);
+    }
+
+    #[test]
+    fn a_token_can_complete_text_of_several_messages() {
+        let mut answer = Answer::of_template("STOP");
+        let whole = "<think>Hm STOP.</think>Well. ST <tool_call>{\"name\":\"find\",\
+                     \"arguments\":{\"q\":\"STOP\"}}</tool_call>Bye";
+        assert!(!answer.write(&[whole]));
+        answer.end("<|endoftext|>");
+        let expected = [
+            said(MessageKind::Analysis, "Hm STOP."),
+            said(MessageKind::Final, "Well. ST"),
+            said(MessageKind::ToolCall, "{\"q\":\"STOP\"}"),
+            said(MessageKind::Final, "Bye"),
+        ];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), [""; 0]);
+        let indices = answer.pieces.iter().filter_map(|piece| Some(piece.message.as_ref()?.index));
+        assert_eq!(indices.collect::<Vec<_>>(), [0, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_stop_string_ends_the_content_of_a_model_with_a_template() {
+        let mut answer = Answer::of_template("STOP");
+        assert!(!answer.write(&["<think>", "STOP", "</think>", "a ST"]));
+        assert_eq!(answer.last().text, "a ");
+        assert!(answer.write(&["OP <tool_call>"]));
+        let expected = [said(MessageKind::Analysis, "STOP"), said(MessageKind::Final, "a ")];
+        assert_eq!(answer.messages(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_call_is_said_of_its_message() {
+        let mut answer = Answer::of_template("STOP");
+        let call = "<tool_call>{\"name\":\"find\",\"arguments\":{\"q\"";
+        answer.write(&[call, "!}", " Sorry"]);
+        answer.end("<|endoftext|>");
+        let told = answer.pieces.iter().filter(|piece| piece.malformed.is_some());
+        let told: Vec<_> =
+            told.map(|piece| piece.message.as_ref().unwrap().header.kind()).collect();
+        assert_eq!(told, [MessageKind::ToolCall]);
+        let expected =
+            [said(MessageKind::ToolCall, "{\"q\""), said(MessageKind::Final, "!} Sorry")];
+        assert_eq!(answer.messages(), expected);
+        assert_eq!(answer.malformed(), ["a call of a tool is not JSON"]);
     }
 }

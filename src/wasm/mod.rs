@@ -128,7 +128,7 @@ impl Model {
         })
     }
 
-    /// Generates after `options.tokens`; `on_tokens` takes batches of `{ token, text, logprob? }`.
+    /// Generates after `options.tokens`; `on_tokens` takes batches of `{ token, text, logprob?, … }`.
     pub fn generate(&self, options: JsValue, on_tokens: Function) -> Promise {
         let (session, host) = (self.session.clone(), self.host.clone());
         let disposed = self.disposed.get();
@@ -136,7 +136,7 @@ impl Model {
             let signal = options::signal(&options)?;
             let options: GenerateOptions = from_js(options)?;
             let with_logprobs = options.logprobs;
-            let request = Request::from(options);
+            let request = Request::try_from(options)?;
             let mut session = Lease::take(&session, disposed)?;
             let mut emit = |events: &[TokenEvent]| -> Result<()> {
                 let batch = options::token_batch(events, with_logprobs)?;
@@ -186,7 +186,7 @@ impl Model {
             &self.description.tokenizer,
             &ChatRequest {
                 messages: from_js(messages)?,
-                tools: None,
+                tools: options.tools,
                 reasoning_effort: options.reasoning_effort,
                 now: (js_sys::Date::now() / 1e3) as i64,
             },

@@ -11,7 +11,10 @@ use super::{
     sums::Sums,
 };
 use crate::{
-    chat::harmony::{CHANNELS, MessageKind, Role},
+    chat::{
+        function_names,
+        harmony::{CHANNELS, MessageKind, Role},
+    },
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
@@ -285,14 +288,18 @@ pub struct GenerateOptions {
     reuse_prefix: Option<bool>,
     #[serde(default)]
     chat: bool,
+    /// The functions that the prompt offers, as in [`RenderOptions`].
+    tools: Option<serde_json::Value>,
 }
 
-impl From<GenerateOptions> for Request {
-    fn from(options: GenerateOptions) -> Self {
+impl TryFrom<GenerateOptions> for Request {
+    type Error = Error;
+
+    fn try_from(options: GenerateOptions) -> Result<Self> {
         let greedy = SamplingParams::default();
         // A number beyond what a seed or a count can be is cut, not refused: the package has checked.
         let seed = options.seed.unwrap_or_else(|| js_sys::Math::random() * 9e15);
-        Self {
+        Ok(Self {
             tokens: options.tokens,
             max_tokens: options.max_tokens.map(|number| number as usize),
             sampling: SamplingParams {
@@ -311,7 +318,8 @@ impl From<GenerateOptions> for Request {
             ignore_eos: options.ignore_eos,
             reuse_prefix: options.reuse_prefix.unwrap_or(true),
             chat: options.chat,
-        }
+            functions: function_names(options.tools.as_ref())?,
+        })
     }
 }
 
@@ -321,6 +329,8 @@ impl From<GenerateOptions> for Request {
 pub struct RenderOptions {
     /// How much to think.
     pub reasoning_effort: Option<String>,
+    /// The functions that the model may call, as OpenAI's API describes them.
+    pub tools: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -350,24 +360,32 @@ struct GeneratedToken<'a> {
     other_author: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     malformed: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continues: Option<bool>,
 }
 
 /// Tokens as an array of `{ token, text, logprob?, topLogprobs?, channel?, recipient?, contentType?,
-/// messageIndex?, otherAuthor?, malformed? }`; `topLogprobs` are `[{ token, logprob }]`.
+/// messageIndex?, otherAuthor?, malformed?, continues? }`; `topLogprobs` are `[{ token, logprob }]`. A
+/// token that completes text of several messages has an element for each.
 ///
 /// # Errors
 /// Those of [`to_plain_js`].
 pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue> {
     let batch: Vec<_> = events
         .iter()
-        .map(|event| {
-            let message = event.piece.message.as_ref();
+        .flat_map(|event| {
+            let further = event.further.iter().map(|piece| (piece, Some(true)));
+            let pieces = std::iter::once((&event.piece, None)).chain(further);
+            pieces.map(move |(piece, continues)| (event, piece, continues))
+        })
+        .map(|(event, piece, continues)| {
+            let message = piece.message.as_ref();
             let header = message.map(|message| &message.header);
             let channel = header.and_then(|header| header.channel.as_deref());
             let is_call = header.is_some_and(|header| header.kind() == MessageKind::ToolCall);
             GeneratedToken {
                 token: event.token,
-                text: &event.piece.text,
+                text: &piece.text,
                 logprob: with_logprobs.then_some(event.logprob),
                 top_logprobs: event
                     .top_logprobs
@@ -376,10 +394,11 @@ pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue
                     .collect(),
                 channel: channel.filter(|channel| CHANNELS.contains(channel)),
                 recipient: header.filter(|_| is_call).and_then(|h| h.recipient.as_deref()),
-                content_type: header.and_then(|header| header.content_type.as_deref()),
+                content_type: header.and_then(|h| h.constraint().or(h.content_type.as_deref())),
                 message_index: message.map(|message| message.index),
                 other_author: header.and_then(|h| (h.role != Role::Assistant).then_some(true)),
-                malformed: event.piece.malformed,
+                malformed: piece.malformed,
+                continues,
             }
         })
         .collect();

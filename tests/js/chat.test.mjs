@@ -358,6 +358,24 @@ test("what is malformed is shown, with a phrase on it", async () => {
   assert.deepEqual(chunks[1].choices[0], { index: 0, delta: {}, logprobs: null, finish_reason: null, malformed });
 });
 
+test("a model with a template can think and call, and one token can tell of several messages", async () => {
+  const call = { channel: "commentary", recipient: "functions.find", contentType: "json", messageIndex: 2 };
+  const tokens = [
+    { text: "Hm", channel: "analysis", messageIndex: 0 },
+    { text: ".", channel: "analysis", messageIndex: 0 },
+    { text: "So", channel: "final", messageIndex: 1, token: 1, continues: true },
+    { text: "{}", ...call },
+    { text: "", ...call },
+  ];
+  const further = [...tokens, { text: "!", channel: "analysis", messageIndex: 3, token: 4, continues: true }];
+  const { choices, usage } = await play(start(), {}, further, generationResult(4));
+  assert.equal(choices[0].message.content, "So");
+  assert.equal(choices[0].message.reasoning_content, "Hm.\n\n!");
+  assert.deepEqual(usage.completion_tokens_details, { reasoning_tokens: 2 });
+  const silent = await play(start(), {}, ["Hi"]);
+  assert.equal(silent.usage.completion_tokens_details, undefined);
+});
+
 test("what the model writes in the name of others is neither said nor thought", async () => {
   const malformed = "a message is not from the assistant";
   const invented = (text, fields) => ({ text, otherAuthor: true, ...fields });

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use pesi::{
     ErrorKind,
+    chat::harmony::MessageKind,
     engine::DeviceKind,
     gpu::{
         GpuEngine,
@@ -26,6 +27,7 @@ fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
         ignore_eos: false,
         reuse_prefix: true,
         chat: false,
+        functions: Vec::new(),
     }
 }
 
@@ -133,6 +135,29 @@ fn a_second_turn_computes_only_what_is_new() {
         let (fresh, summary) = run(&mut session, &second).unwrap();
         assert_eq!(summary.cached_tokens, 0);
         assert_eq!(ids(&reused), ids(&fresh), "{device:?}");
+    }
+}
+
+#[test]
+fn an_answer_in_a_chat_is_one_message_and_what_goes_on_with_thoughts_another() {
+    let mut session = open(&DeviceKind::Cpu, 128);
+    let plain = request(&session, PROMPT, 16);
+    let (expected, _) = run(&mut session, &plain).unwrap();
+    assert!(expected.iter().all(|event| event.piece.message.is_none()));
+    for (prompt, kind) in [
+        (PROMPT.to_owned(), MessageKind::Final),
+        (format!("{PROMPT}<think>\n"), MessageKind::Analysis),
+    ] {
+        let chat = Request { chat: true, ..request(&session, &prompt, 16) };
+        let (events, _) = run(&mut session, &chat).unwrap();
+        assert!(events.iter().all(|event| event.further.is_empty()));
+        let messages = events.iter().filter_map(|event| event.piece.message.as_deref());
+        let kinds: Vec<_> =
+            messages.map(|message| (message.index, message.header.kind())).collect();
+        assert!(!kinds.is_empty() && kinds.iter().all(|found| *found == (0, kind)), "{kinds:?}");
+        if kind == MessageKind::Final {
+            assert_eq!((ids(&events), text(&events)), (ids(&expected), text(&expected)));
+        }
     }
 }
 

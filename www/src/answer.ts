@@ -22,7 +22,7 @@ export class AnswerReader {
   reasoningTokens = 0;
   /** The first phrase on what is malformed. */
   malformed: string | undefined;
-  /** Whether tokens say which message they belong to; otherwise all of them are said. */
+  /** Whether tokens of no message, without text, are those of headers. Elsewhere text is held back that they begin. */
   readonly isHarmony: boolean;
   /** By kind, the number of the message that its last text came from. */
   readonly #messages = new Map<AnswerPiece["kind"], number | undefined>();
@@ -33,9 +33,9 @@ export class AnswerReader {
 
   read(token: EngineToken): AnswerPiece {
     this.malformed ??= token.malformed;
-    const kind = this.isHarmony ? kindOf(token) : "content";
+    const kind = kindOf(token, this.isHarmony);
     if (kind === "neither") return { kind, text: "" };
-    if (kind === "reasoning") this.reasoningTokens += 1;
+    if (kind === "reasoning" && token.continues !== true) this.reasoningTokens += 1;
     if (token.text === "") return { kind, text: "" };
     const isFurther = this.#messages.has(kind) && this.#messages.get(kind) !== token.messageIndex;
     this.#messages.set(kind, token.messageIndex);
@@ -46,9 +46,9 @@ export class AnswerReader {
 }
 
 /** Stop strings end what is content here: `is_told` in src/session/text.rs decides alike. */
-function kindOf({ text, channel, recipient, otherAuthor }: EngineToken): AnswerPiece["kind"] {
+function kindOf({ text, channel, recipient, otherAuthor }: EngineToken, isHarmony: boolean): AnswerPiece["kind"] {
   if (otherAuthor === true || recipient !== undefined) return "neither";
   if (channel === "analysis") return "reasoning";
   // Text outside of any channel is malformed, and shown rather than lost; without text it is a header's.
-  return channel === undefined && text === "" ? "neither" : "content";
+  return isHarmony && channel === undefined && text === "" ? "neither" : "content";
 }

@@ -243,7 +243,7 @@ function usageOf(result: GenerationResult, { isHarmony, reasoningTokens }: Answe
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
-    ...(isHarmony ? { completion_tokens_details: { reasoning_tokens: reasoningTokens } } : {}),
+    ...(isHarmony || reasoningTokens > 0 ? { completion_tokens_details: { reasoning_tokens: reasoningTokens } } : {}),
   };
 }
 

@@ -58,9 +58,17 @@ export class Model {
   logits(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
   /** The residual stream ahead of the first layer and after each, `[n_layers + 1, n_tokens, hidden_size]`. */
   hiddenStates(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
-  /** `chat`: the answer is one to `renderChat`'s tokens, and is read as the model's chat format has it. */
+  /**
+   * `chat`: the answer is one to `renderChat`'s tokens, and is read as the model's chat format has it. `tools`: those
+   * that `renderChat` was given; calls are looked for where there are any.
+   */
   generate(
-    options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
+    options: EngineGenerateOptions & {
+      tokens: Uint32Array;
+      chat: boolean;
+      tools?: EngineChatOptions["tools"];
+      signal: AbortSignal;
+    },
     onTokens: (batch: EngineToken[]) => void,
   ): Promise<GenerationResult>;
   dispose(): Promise<{ freedBytes: number }>;

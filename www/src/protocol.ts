@@ -80,6 +80,8 @@ export interface EngineMessage {
 export interface EngineChatOptions {
   /** How much the model is to reason. Left out: as the model has it. */
   readonly reasoningEffort?: "low" | "medium" | "high";
+  /** The functions that the model may call, as OpenAI's API describes them. */
+  readonly tools?: readonly object[];
 }
 
 /** Settings of a generation that the engine takes as they are. */
@@ -100,13 +102,17 @@ export interface EngineGenerateOptions {
 }
 
 /**
- * A token of an answer. In a chat with a model that writes harmony `text` is that of messages alone: tokens of
- * headers and markers have none. The other fields say which message the text belongs to, and are absent elsewhere.
+ * A token of an answer. In a chat `text` is that of messages alone: tokens of headers, of markers, and of calls around
+ * their arguments have none. The other fields say which message the text belongs to, and are absent elsewhere. A token
+ * that completes text of several messages comes several times.
  */
 export interface EngineToken extends GeneratedToken {
   /** `analysis` is thought, `final` said; `commentary` is said unless it has a recipient. */
   readonly channel?: "analysis" | "commentary" | "final";
-  /** The tool that the message calls. */
+  /**
+   * The tool that the message calls: the text is the arguments. Where the message has something malformed, or `maxTokens`
+   * ends it, it is no call that can be made.
+   */
   readonly recipient?: string;
   /** The form of the message's text, such as `json`. */
   readonly contentType?: string;
@@ -114,8 +120,13 @@ export interface EngineToken extends GeneratedToken {
   readonly messageIndex?: number;
   /** Whether the model wrote the message in the name of another: of a user, or of a tool. */
   readonly otherAuthor?: boolean;
-  /** A phrase on what is not harmony in what the model wrote. `text` carries it, but no words of headers. */
+  /**
+   * A phrase on what is not in the model's format in what it wrote. `text` carries it, but no words of headers of
+   * harmony.
+   */
   readonly malformed?: string;
+  /** Whether this is the token before it again, with text of a further message. */
+  readonly continues?: boolean;
 }
 
 /** What a generation continues. */

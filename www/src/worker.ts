@@ -80,7 +80,9 @@ const handlers: Handlers = {
     return inTurn(signal, () => {
       const engine = loaded();
       const tokens = promptTokens(engine, input);
-      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, emit);
+      const tools = input.kind === "messages" ? input.options.tools : undefined;
+      const offered = tools === undefined ? {} : { tools };
+      return engine.generate({ ...options, ...offered, tokens, chat: input.kind === "messages", signal }, emit);
     });
   },
 

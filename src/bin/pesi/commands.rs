@@ -48,26 +48,27 @@ pub async fn generate(args: GenerateArgs) -> Result<()> {
         ignore_eos: args.ignore_eos,
         reuse_prefix: false,
         chat: args.chat.is_some(),
+        functions: Vec::new(),
     };
     let (mut tokens, mut text, mut reasoning) = (Vec::new(), String::new(), String::new());
     let summary = session
         .generate(&request, &host, &|| false, &mut |events| {
             for event in events {
                 tokens.push(event.token);
-                let is_thought = event
-                    .piece
-                    .message
-                    .as_ref()
-                    .is_some_and(|message| message.header.kind() == MessageKind::Analysis);
-                if is_thought {
-                    reasoning.push_str(&event.piece.text);
-                } else {
-                    text.push_str(&event.piece.text);
-                }
-                match (args.json, is_thought) {
-                    (true, _) => {}
-                    (false, true) => eprint!("{}", event.piece.text),
-                    (false, false) => print(&event.piece.text)?,
+                for piece in [&event.piece].into_iter().chain(&event.further) {
+                    let message = piece.message.as_ref();
+                    let is_thought = message
+                        .is_some_and(|message| message.header.kind() == MessageKind::Analysis);
+                    if is_thought {
+                        reasoning.push_str(&piece.text);
+                    } else {
+                        text.push_str(&piece.text);
+                    }
+                    match (args.json, is_thought) {
+                        (true, _) => {}
+                        (false, true) => eprint!("{}", piece.text),
+                        (false, false) => print(&piece.text)?,
+                    }
                 }
             }
             Ok(())
