@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { chatRequest } from "../../dist/chat-params.js";
+import * as params from "../../dist/chat-params.js";
 import { Connection } from "../../dist/connection.js";
 import { Model } from "../../dist/model.js";
-import { INFO, ScriptedWorker, generationResult, pesiError } from "./scripted-worker.mjs";
+import { HARMONY, INFO, ScriptedWorker, generationResult, pesiError } from "./scripted-worker.mjs";
 
 const MESSAGES = [{ role: "user", content: "Hi" }];
 
-const HARMONY = { ...INFO, chatFormat: "harmony" };
+const TOOL = { type: "function", function: { name: "look", parameters: { type: "object" } } };
+
+const chatRequest = (given) => params.chatRequest(given, INFO);
 
 /** An answer in harmony: thought, something said on the way, a call of a tool, more thought, the answer. */
 const HARMONY_TOKENS = [
@@ -195,16 +197,18 @@ test("an answer's message can be sent back", async () => {
 });
 
 test("what cannot be honoured is refused by name", () => {
-  const call = { id: "1", type: "function", function: { name: "f", arguments: "" } };
   for (const [params, parameter] of [
-    [{ tools: [] }, "tools"],
-    [{ tool_choice: "auto" }, "tool_choice"],
+    [{ tools: [{ type: "custom", custom: {} }] }, 'tools[0].type "custom"'],
+    [{ tools: [{ type: "function", function: { name: "f", returns: {} } }] }, "tools[0].function.returns"],
+    [{ tools: [TOOL], tool_choice: { type: "allowed_tools" } }, 'tool_choice.type "allowed_tools"'],
     [{ functions: [] }, "functions"],
-    [{ response_format: { type: "json_schema", json_schema: {} } }, "response_format"],
-    [{ response_format: { type: "json_object" } }, "response_format"],
-    [{ n: 2 }, "n"],
-    [{ top_logprobs: 5 }, "top_logprobs"],
-    [{ logit_bias: { 5: 1 } }, "logit_bias"],
+    [{ function_call: "auto" }, "function_call"],
+    [{ response_format: { type: "grammar" } }, 'response_format.type "grammar"'],
+    [{ response_format: { type: "text", verbose: true } }, "response_format.verbose"],
+    [{ prediction: { type: "content", content: "x" } }, "prediction"],
+    [{ web_search_options: {} }, "web_search_options"],
+    [{ verbosity: "low" }, "verbosity"],
+    [{ service_tier: "flex" }, "service_tier"],
     [{ modalities: ["text", "audio"] }, "modalities"],
     [{ store: true }, "store"],
     [{ reasoning_effort: "minimal" }, 'reasoning_effort "minimal"'],
@@ -212,8 +216,9 @@ test("what cannot be honoured is refused by name", () => {
     [{ temprature: 1 }, "temprature"],
     [{ stream: true, stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
     [{ stream: true, stream_options: { every: 2 } }, "stream_options.every"],
-    [{ messages: [{ role: "tool", content: "x" }] }, 'messages[0].role "tool"'],
-    [{ messages: [{ role: "assistant", content: "", tool_calls: [call] }] }, "messages[0].tool_calls"],
+    [{ messages: [{ role: "function", content: "x" }] }, 'messages[0].role "function"'],
+    [{ messages: [{ role: "assistant", content: "x", audio: { id: "a" } }] }, "messages[0].audio"],
+    [{ messages: [{ role: "user", content: "x", tool_calls: [] }] }, "messages[0].tool_calls"],
     [{ messages: [{ role: "user", content: [{ type: "image_url" }] }] }, 'messages[0].content[0].type "image_url"'],
   ]) {
     assert.throws(
@@ -257,10 +262,32 @@ test("values that cannot be used are refused by name", () => {
       "messages[0].reasoning",
     ],
     [{ user: 5 }, "user"],
+    [{ metadata: { a: 1 } }, "metadata.a"],
+    [{ n: 0 }, "n"],
+    [{ n: 129 }, "n"],
+    [{ top_logprobs: 5 }, "top_logprobs"],
+    [{ top_logprobs: 21, logprobs: true }, "top_logprobs"],
+    [{ logit_bias: { 100: 1 } }, "logit_bias"],
+    [{ logit_bias: { x: 1 } }, "logit_bias"],
+    [{ logit_bias: { 5: 101 } }, "logit_bias.5"],
     [{ response_format: "text" }, "response_format"],
+    [{ response_format: { type: "json_schema" } }, "response_format.json_schema"],
+    [{ response_format: { type: "json_schema", json_schema: { name: "a" } } }, "response_format.json_schema.schema"],
+    [{ tools: TOOL }, "tools"],
+    [{ tools: [{ type: "function" }] }, "tools[0].function"],
+    [{ tools: [{ type: "function", function: { name: "a b" } }] }, "tools[0].function.name"],
+    [{ tool_choice: "auto" }, "tool_choice"],
+    [{ tools: [TOOL], tool_choice: "some" }, "tool_choice"],
+    [{ tools: [TOOL], tool_choice: { type: "function", function: { name: "g" } } }, "tool_choice.function.name"],
+    [{ tools: [TOOL], parallel_tool_calls: "no" }, "parallel_tool_calls"],
+    [{ messages: [{ role: "tool", content: "x", tool_call_id: "1" }] }, "messages[0].tool_call_id"],
+    [{ messages: [{ role: "assistant", tool_calls: [{ type: "function" }] }] }, "messages[0].tool_calls[0].function"],
   ]) {
-    const kind = parameter === "response_format" ? "unsupported" : "invalid_argument";
-    assert.throws(() => chatRequest({ messages: MESSAGES, ...params }), pesiError(kind, { parameter }));
+    assert.throws(
+      () => chatRequest({ messages: MESSAGES, ...params }),
+      pesiError("invalid_argument", { parameter }),
+      JSON.stringify(params),
+    );
   }
 });
 

@@ -83,6 +83,9 @@ export const INFO = {
   hiddenSize: 8,
 };
 
+/** What it would have told of a model that answers in harmony. */
+export const HARMONY = { ...INFO, chatFormat: "harmony" };
+
 /** How a generation of `completionTokens` went. */
 export function generationResult(completionTokens, finishReason = "stop") {
   return {

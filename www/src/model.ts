@@ -3,7 +3,7 @@
 import { Chat } from "./chat.js";
 import type { Call, Connection } from "./connection.js";
 import { PesiError } from "./errors.js";
-import type { EngineGenerateOptions, EngineToken, GenerateInput } from "./protocol.js";
+import type { AnswerToken, EngineGenerateOptions, GenerateInput } from "./protocol.js";
 import { AsyncQueue } from "./queue.js";
 import type { GenerateParams, GeneratedToken, GenerationResult, ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
@@ -103,9 +103,9 @@ export class Model {
     input: GenerateInput,
     options: EngineGenerateOptions,
     signal: AbortSignal | undefined,
-    onToken: (token: EngineToken) => void,
+    onToken: (token: AnswerToken) => void,
   ): Call<GenerationResult> {
-    const onEvent = (batch: readonly EngineToken[]): void => batch.forEach(onToken);
+    const onEvent = (batch: readonly AnswerToken[]): void => batch.forEach(onToken);
     return this.#connection.call("generate", { input, options }, { signal, onEvent });
   }
 }

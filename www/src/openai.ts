@@ -9,19 +9,86 @@ export interface ChatCompletionContentPartText {
   text: string;
 }
 
-/** A message of a conversation. `developer` is read as `system`. Several text parts are joined by line breaks. */
-export interface ChatCompletionMessageParam {
-  role: "developer" | "system" | "user" | "assistant";
-  content: string | readonly ChatCompletionContentPartText[];
+/** What a message says. Several text parts are joined by line breaks. */
+export type ChatCompletionContent = string | readonly ChatCompletionContentPartText[];
+
+/** A message of a conversation. */
+export type ChatCompletionMessageParam =
+  | ChatCompletionInputMessageParam
+  | ChatCompletionAssistantMessageParam
+  | ChatCompletionToolMessageParam;
+
+/** What the model is told. `developer` is read as `system`. */
+export interface ChatCompletionInputMessageParam {
+  role: "developer" | "system" | "user";
+  content: ChatCompletionContent;
   /** Who speaks, for chat templates that tell speakers of one role apart. */
   name?: string;
-  /** As answers have it, so that they can be sent back. */
+}
+
+/** What the model has answered; the messages of answers can be sent back as they are. */
+export interface ChatCompletionAssistantMessageParam {
+  role: "assistant";
+  /** `null` only where there are `tool_calls`. */
+  content?: ChatCompletionContent | null;
+  /** Who speaks, for chat templates that tell speakers of one role apart. */
+  name?: string;
   refusal?: null;
-  /** Beyond OpenAI's: of an assistant, what it thought before it said `content`, as answers have it. */
+  tool_calls?: readonly ChatCompletionMessageToolCall[];
+  /** Beyond OpenAI's: what it thought before it said `content`. */
   reasoning_content?: string | null;
   /** The other name of `reasoning_content`. */
   reasoning?: string | null;
 }
+
+/** What a tool answers. */
+export interface ChatCompletionToolMessageParam {
+  role: "tool";
+  content: ChatCompletionContent;
+  /** The id of the call that it answers, one of an assistant's message before. */
+  tool_call_id: string;
+}
+
+/** A call of a tool. */
+export interface ChatCompletionMessageToolCall {
+  id: string;
+  type: "function";
+  /** `arguments` is JSON as the model wrote it: without `strict` it may be invalid. */
+  function: { name: string; arguments: string };
+}
+
+/** A function that the model may call. */
+export interface FunctionDefinition {
+  /** 1 to 64 letters, digits, underscores and hyphens. */
+  name: string;
+  description?: string | null;
+  /** A JSON schema of the arguments. Default: it takes none. */
+  parameters?: Record<string, unknown> | null;
+  /** Whether the model is held to `parameters`. Default `false`. */
+  strict?: boolean | null;
+}
+
+/** A tool that the model may call. */
+export interface ChatCompletionTool {
+  type: "function";
+  function: FunctionDefinition;
+}
+
+/** Whether the model calls tools: not at all, at will, at least one, or the one that is named. */
+export type ChatCompletionToolChoiceOption =
+  | "none"
+  | "auto"
+  | "required"
+  | { type: "function"; function: { name: string } };
+
+/** The form of an answer: any, any JSON object, or JSON that a schema describes, which the model is held to. */
+export type ChatCompletionResponseFormat =
+  | { type: "text" }
+  | { type: "json_object" }
+  | {
+      type: "json_schema";
+      json_schema: { name: string; description?: string; schema: Record<string, unknown>; strict?: boolean | null };
+    };
 
 /** The parameters of a chat completion. `null` counts as left out, as in OpenAI's API. */
 export interface ChatCompletionCreateParamsBase {
@@ -46,12 +113,20 @@ export interface ChatCompletionCreateParamsBase {
   presence_penalty?: number | null;
   /** Whether each token comes with its log probability. */
   logprobs?: boolean | null;
-  /** Only 0: alternatives to the sampled tokens are not reported. */
-  top_logprobs?: 0 | null;
-  /** Only 1. */
-  n?: 1 | null;
-  /** Only text. */
-  response_format?: { type: "text" } | null;
+  /** With `logprobs`, how many of the likeliest tokens come with each: 0 to 20, default 0. */
+  top_logprobs?: number | null;
+  /** Added to the logits of tokens by their ids, -100 to 100; -100 rules a token out. */
+  logit_bias?: Readonly<Record<string, number>> | null;
+  /** How many answers to give, 1 to 128, default 1. With a `seed` each counts on from it. */
+  n?: number | null;
+  /** Default: any text. */
+  response_format?: ChatCompletionResponseFormat | null;
+  /** The tools that the model may call. */
+  tools?: readonly ChatCompletionTool[] | null;
+  /** Default `"auto"`. With `"none"` the model is not told of the tools. */
+  tool_choice?: ChatCompletionToolChoiceOption | null;
+  /** Whether an answer may have several calls. Default `true`. */
+  parallel_tool_calls?: boolean | null;
   /** Only text. */
   modalities?: readonly "text"[] | null;
   /** How much a model that reasons is to do so. Default: as the model has it. Others are not changed by it. */
@@ -62,6 +137,14 @@ export interface ChatCompletionCreateParamsBase {
   safety_identifier?: string | null;
   /** Taken for compatibility: the beginning that a conversation shares with the last one is always reused. */
   prompt_cache_key?: string | null;
+  /** Taken for compatibility. */
+  prompt_cache_retention?: string | null;
+  /** Taken for compatibility: at most 16 texts. */
+  metadata?: Readonly<Record<string, string>> | null;
+  /** Only `"auto"` and `"default"`. */
+  service_tier?: "auto" | "default" | null;
+  /** Only `"medium"`. */
+  verbosity?: "medium" | null;
   /** Only `false`. */
   store?: false | null;
   /** Beyond OpenAI's: sample among this many most likely tokens. Default 0: all. */
@@ -109,19 +192,24 @@ export interface ChatCompletion {
   usage: CompletionUsage;
 }
 
+/** Why an answer ended: by itself or a stop text, at its limit, or to have tools called. */
+export type ChatCompletionFinishReason = "stop" | "length" | "tool_calls";
+
 export interface ChatCompletionChoice {
   index: number;
   message: ChatCompletionMessage;
   logprobs: ChatCompletionLogprobs | null;
-  finish_reason: "stop" | "length";
+  finish_reason: ChatCompletionFinishReason;
   /** Beyond OpenAI's: where the model broke the format of its answers, a phrase on how. */
   malformed?: string;
 }
 
 export interface ChatCompletionMessage {
   role: "assistant";
-  content: string;
+  /** `null` where the model only calls tools. */
+  content: string | null;
   refusal: null;
+  tool_calls?: ChatCompletionMessageToolCall[];
   /** Beyond OpenAI's, where the model reasoned: what it thought, under both names that are in use for it. */
   reasoning_content?: string;
   reasoning?: string;
@@ -144,7 +232,7 @@ export interface ChatCompletionChunkChoice {
   index: number;
   delta: ChatCompletionChunkDelta;
   logprobs: ChatCompletionLogprobs | null;
-  finish_reason: "stop" | "length" | null;
+  finish_reason: ChatCompletionFinishReason | null;
   /** Beyond OpenAI's: where the model broke the format of its answers here, a phrase on how. */
   malformed?: string;
 }
@@ -153,9 +241,19 @@ export interface ChatCompletionChunkDelta {
   role?: "assistant";
   content?: string;
   refusal?: null;
+  /** A part of a call: its first has id, type and name. */
+  tool_calls?: ChatCompletionChunkToolCall[];
   /** Beyond OpenAI's: what the model thinks, under both names that are in use for it. */
   reasoning_content?: string;
   reasoning?: string;
+}
+
+/** A part of a call of a tool; `arguments` of all parts with its `index` are to be joined. */
+export interface ChatCompletionChunkToolCall {
+  index: number;
+  id?: string;
+  type?: "function";
+  function: { name?: string; arguments: string };
 }
 
 /** The log probabilities of the tokens of `content`; what the model thinks has none. */
@@ -173,7 +271,14 @@ export interface ChatCompletionTokenLogprob {
   token: string;
   logprob: number;
   bytes: number[];
-  top_logprobs: never[];
+  top_logprobs: ChatCompletionTopLogprob[];
+}
+
+/** One of the likeliest tokens; `bytes` is `null` where its text is not whole characters. */
+export interface ChatCompletionTopLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[] | null;
 }
 
 /** Tokens used by a request. */

@@ -20,6 +20,7 @@ export { PesiError } from "./errors.js";
 export { models } from "./models.js";
 export type { PesiErrorDetails, PesiErrorKind } from "./errors.js";
 export type { Chat, ChatCompletions, ChatCompletionStream } from "./chat.js";
+export type { ApiStream } from "./stream.js";
 export type { Generation, Model } from "./model.js";
 export type * from "./openai.js";
 export type * from "./types.js";

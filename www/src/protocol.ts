@@ -67,22 +67,62 @@ export interface StoredPlace {
   readonly precision?: "compact" | "exact";
 }
 
-/** A chat message as the chat template sees it. */
+/** A chat message in OpenAI's shape, as the chat template sees it. */
 export interface EngineMessage {
-  readonly role: string;
-  readonly content: string;
+  readonly role: "system" | "user" | "assistant" | "tool";
+  /** `null` where an assistant only calls tools. */
+  readonly content: string | null;
   readonly name?: string;
   /** What an assistant thought before it said `content`. */
   readonly reasoning_content?: string;
+  /** The tools that an assistant calls. */
+  readonly tool_calls?: readonly EngineToolCall[];
+  /** Of a tool's answer, the id of the call that it answers. */
+  readonly tool_call_id?: string;
+}
+
+/** A call of a tool in OpenAI's shape; `arguments` is JSON as the model wrote it. */
+export interface EngineToolCall {
+  readonly id: string;
+  readonly type: "function";
+  readonly function: { readonly name: string; readonly arguments: string };
+}
+
+/** A tool in OpenAI's shape, as a prompt describes it. */
+export interface EngineChatTool {
+  readonly type: "function";
+  readonly function: {
+    readonly name: string;
+    readonly description?: string;
+    readonly parameters?: object;
+    readonly strict?: boolean;
+  };
 }
 
 /** Settings of a chat prompt. */
 export interface EngineChatOptions {
   /** How much the model is to reason. Left out: as the model has it. */
   readonly reasoningEffort?: "low" | "medium" | "high";
-  /** The functions that the model may call, as OpenAI's API describes them. */
-  readonly tools?: readonly object[];
+  /** The tools that the model is told of. */
+  readonly tools?: readonly EngineChatTool[];
+  /** The form of the answer that the model is told of; a constraint holds it to that. */
+  readonly responseFormat?: { readonly name: string; readonly description?: string; readonly schema: object };
 }
+
+/** What the text of an answer must be; what the model thinks and calls is not bound by it. */
+export type EngineConstraint =
+  | { readonly kind: "json_schema" | "regex" | "lark"; readonly value: string }
+  | { readonly kind: "json_object" };
+
+/** A tool that may be called; with `strict`, calls follow `parameters`, a JSON schema as text. */
+export interface EngineTool {
+  readonly name: string;
+  readonly parameters: string;
+  readonly strict: boolean;
+}
+
+/** Whether tools are called: at will, not at all, at least one, or that one. */
+export type EngineToolChoice = "none" | "auto" | "required" | { readonly name: string };
 
 /** Settings of a generation that the engine takes as they are. */
 export interface EngineGenerateOptions {
@@ -94,11 +134,24 @@ export interface EngineGenerateOptions {
   readonly repetitionPenalty?: number;
   readonly frequencyPenalty?: number;
   readonly presencePenalty?: number;
+  /** Added to the logits of tokens, by their ids; -100 rules a token out. */
+  readonly logitBias?: readonly (readonly [id: number, bias: number])[];
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly logprobs?: boolean;
+  /** How many of the likeliest tokens come with each. */
+  readonly topLogprobs?: number;
+  readonly constraint?: EngineConstraint;
+  readonly tools?: readonly EngineTool[];
+  readonly toolChoice?: EngineToolChoice;
   readonly ignoreEos?: boolean;
   readonly reusePrefix?: boolean;
+}
+
+/** One of the likeliest tokens, with the natural logarithm of its probability. */
+export interface EngineLogprob {
+  readonly token: number;
+  readonly logprob: number;
 }
 
 /**
@@ -107,6 +160,8 @@ export interface EngineGenerateOptions {
  * that completes text of several messages comes several times.
  */
 export interface EngineToken extends GeneratedToken {
+  /** The likeliest tokens here, where they were asked for. */
+  readonly topLogprobs?: readonly EngineLogprob[];
   /** `analysis` is thought, `final` said; `commentary` is said unless it has a recipient. */
   readonly channel?: "analysis" | "commentary" | "final";
   /**
@@ -125,8 +180,13 @@ export interface EngineToken extends GeneratedToken {
    * harmony.
    */
   readonly malformed?: string;
-  /** Whether this is the token before it again, with text of a further message. */
+  /** Whether it is the token before once more, with the text that it completed of a further message. */
   readonly continues?: boolean;
+}
+
+/** A token as it is posted to the page: the worker adds the texts of the likeliest tokens. */
+export interface AnswerToken extends EngineToken {
+  readonly topLogprobs?: readonly (EngineLogprob & { readonly text: string })[];
 }
 
 /** What a generation continues. */
@@ -157,7 +217,7 @@ export interface Methods {
   generate: {
     params: { readonly input: GenerateInput; readonly options: EngineGenerateOptions };
     result: GenerationResult;
-    event: readonly EngineToken[];
+    event: readonly AnswerToken[];
   };
   listModels: { params: { readonly incomplete: boolean }; result: StoredModel[]; event: never };
   removeModel: { params: StoredPlace; result: { removedBytes: number }; event: never };

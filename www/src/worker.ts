@@ -7,7 +7,7 @@
 import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel } from "./pesi_wasm.js";
-import type { FromWorker, GenerateInput, Method, Methods, Request, ToWorker } from "./protocol.js";
+import type { AnswerToken, EngineToken, FromWorker, GenerateInput, Method, Methods, Request, ToWorker } from "./protocol.js";
 
 /** What a handler gets beside its parameters. */
 interface Context<M extends Method> {
@@ -80,9 +80,9 @@ const handlers: Handlers = {
     return inTurn(signal, () => {
       const engine = loaded();
       const tokens = promptTokens(engine, input);
-      const tools = input.kind === "messages" ? input.options.tools : undefined;
-      const offered = tools === undefined ? {} : { tools };
-      return engine.generate({ ...options, ...offered, tokens, chat: input.kind === "messages", signal }, emit);
+      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, (batch) => {
+        emit(options.topLogprobs === undefined ? (batch as AnswerToken[]) : batch.map(withTexts));
+      });
     });
   },
 
@@ -112,6 +112,15 @@ async function onDevice<T>(
 function loaded(): Model {
   if (model === undefined) throw new PesiError("disposed", "The worker holds no model");
   return model;
+}
+
+/** The page has no tokenizer: whoever asks for the likeliest tokens is told their texts as well. */
+function withTexts(token: EngineToken): AnswerToken {
+  const { topLogprobs, ...others } = token;
+  if (topLogprobs === undefined) return others;
+  const engine = loaded();
+  const text = (id: number): string => engine.decode(Uint32Array.of(id));
+  return { ...others, topLogprobs: topLogprobs.map((likely) => ({ ...likely, text: text(likely.token) })) };
 }
 
 function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
