@@ -1,10 +1,15 @@
 /** A loaded model, as the page sees it: every computation is a request to the worker that owns it. */
 
-import { Chat } from "./chat.js";
+import { Chat, type StartGeneration } from "./chat.js";
+import { Completions } from "./completions.js";
 import type { Call, Connection } from "./connection.js";
 import { PesiError } from "./errors.js";
+import { fetchFrom } from "./fetch.js";
+import { nowInSeconds } from "./ids.js";
+import type { ModelList } from "./openai-others.js";
 import type { AnswerToken, EngineGenerateOptions, GenerateInput } from "./protocol.js";
 import { AsyncQueue } from "./queue.js";
+import { Responses } from "./responses.js";
 import type { GenerateParams, GeneratedToken, GenerationResult, ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
 
@@ -22,6 +27,15 @@ export class Model {
   readonly info: ModelInfo;
   /** OpenAI's chat API: `model.chat.completions.create(…)`. */
   readonly chat: Chat;
+  /** OpenAI's older completions, which continue texts: `model.completions.create(…)`. */
+  readonly completions: Completions;
+  /** OpenAI's Responses API: `model.responses.create(…)`. */
+  readonly responses: Responses;
+  /**
+   * A `fetch` that answers OpenAI's REST paths from this model, whatever the base URL, and sends nothing anywhere:
+   * `new OpenAI({ apiKey: "none", fetch: model.fetch, dangerouslyAllowBrowser: true })`.
+   */
+  readonly fetch: typeof globalThis.fetch;
   readonly #connection: Connection;
   #disposed: Promise<{ readonly freedBytes: number }> | undefined;
 
@@ -29,7 +43,20 @@ export class Model {
   constructor(connection: Connection, info: ModelInfo) {
     this.#connection = connection;
     this.info = info;
-    this.chat = new Chat(info, (input, options, signal, onToken) => this.#start(input, options, signal, onToken));
+    const start: StartGeneration = (...request) => this.#start(...request);
+    this.chat = new Chat(info, start);
+    this.completions = new Completions(info, start);
+    this.responses = new Responses(info, start);
+    const models: ModelList = {
+      object: "list",
+      data: [{ id: info.id, object: "model", created: nowInSeconds(), owned_by: "pesi" }],
+    };
+    this.fetch = fetchFrom({
+      chat: this.chat,
+      completions: this.completions,
+      responses: this.responses,
+      models: () => structuredClone(models),
+    });
   }
 
   /** The token ids of `text`, with special tokens recognised and none added. */

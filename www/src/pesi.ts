@@ -20,9 +20,13 @@ export { PesiError } from "./errors.js";
 export { models } from "./models.js";
 export type { PesiErrorDetails, PesiErrorKind } from "./errors.js";
 export type { Chat, ChatCompletions, ChatCompletionStream } from "./chat.js";
+export type { Completions, CompletionStream } from "./completions.js";
+export type { Responses, ResponseStream } from "./responses.js";
 export type { ApiStream } from "./stream.js";
 export type { Generation, Model } from "./model.js";
 export type * from "./openai.js";
+export type * from "./openai-others.js";
+export type * from "./openai-responses.js";
 export type * from "./types.js";
 
 /**
