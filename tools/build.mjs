@@ -9,6 +9,8 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
+import { build as bundle } from "esbuild";
+
 import { dist, packageProgram, query, root, run, runAsProgram, say } from "./process.mjs";
 import { setUpBuild } from "./setup.mjs";
 import { checkSizes } from "./sizes.mjs";
@@ -36,6 +38,9 @@ const VENDORED = {
   "marked.js": "marked/lib/marked.esm.js",
   "dompurify.js": "dompurify/dist/purify.es.mjs",
 };
+
+/** The file that takes a library in, for pages without a bundler. */
+const CODEC = path.join("aws", "codec.js");
 
 /** Builds everything that is not up to date. */
 export async function build() {
@@ -82,6 +87,7 @@ async function optimise(input, output) {
   fs.writeFileSync(stamp, state());
 }
 
+/** TypeScript, and the library that a subpath needs. */
 async function buildScripts() {
   const stale = fs.readdirSync(dist).filter((name) => !name.startsWith("pesi_wasm"));
   for (const name of stale) fs.rmSync(path.join(dist, name), { recursive: true });
@@ -89,6 +95,17 @@ async function buildScripts() {
   for (const project of ["tsconfig.json", "www/demo/tsconfig.json"]) {
     await run(process.execPath, [tsc, "-p", project]);
   }
+  await bundle({
+    entryPoints: [path.join(root, "www", "src", CODEC)],
+    outfile: path.join(dist, CODEC),
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    target: "es2022",
+    banner: { js: "// Contains @smithy/core by Amazon.com, Inc., licensed under Apache-2.0." },
+    logLevel: "warning",
+  });
 }
 
 function buildDemo() {
