@@ -11,10 +11,7 @@ use super::{
     sums::Sums,
 };
 use crate::{
-    chat::{
-        function_names,
-        harmony::{CHANNELS, MessageKind, Role},
-    },
+    chat::harmony::{CHANNELS, MessageKind, Role},
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
@@ -288,14 +285,48 @@ pub struct GenerateOptions {
     reuse_prefix: Option<bool>,
     #[serde(default)]
     chat: bool,
-    /// The functions that the prompt offers, as in [`RenderOptions`].
-    tools: Option<serde_json::Value>,
+    /// The functions that the prompt offers.
+    #[serde(default)]
+    tools: Vec<EngineTool>,
+    /// `"none"`, `"auto"`, or how calls are forced.
+    tool_choice: Option<serde_json::Value>,
+    /// A grammar of the answer.
+    constraint: Option<serde_json::Value>,
+}
+
+/// A function that may be called.
+#[derive(Deserialize)]
+struct EngineTool {
+    name: String,
+    #[serde(default)]
+    strict: bool,
+}
+
+impl GenerateOptions {
+    /// Refuses what would hold an answer to a grammar.
+    fn check_free(&self) -> Result<()> {
+        let refused = |parameter: &'static str| {
+            Err(Error::unsupported("answers are not held to a form").with("parameter", parameter))
+        };
+        let is_forced = |choice: &serde_json::Value| choice != "auto" && choice != "none";
+        if self.constraint.is_some() {
+            return refused("response_format");
+        }
+        if self.tool_choice.as_ref().is_some_and(is_forced) {
+            return refused("tool_choice");
+        }
+        if self.tools.iter().any(|tool| tool.strict) {
+            return refused("strict");
+        }
+        Ok(())
+    }
 }
 
 impl TryFrom<GenerateOptions> for Request {
     type Error = Error;
 
     fn try_from(options: GenerateOptions) -> Result<Self> {
+        options.check_free()?;
         let greedy = SamplingParams::default();
         // A number beyond what a seed or a count can be is cut, not refused: the package has checked.
         let seed = options.seed.unwrap_or_else(|| js_sys::Math::random() * 9e15);
@@ -318,7 +349,7 @@ impl TryFrom<GenerateOptions> for Request {
             ignore_eos: options.ignore_eos,
             reuse_prefix: options.reuse_prefix.unwrap_or(true),
             chat: options.chat,
-            functions: function_names(options.tools.as_ref())?,
+            functions: options.tools.into_iter().map(|tool| tool.name).collect(),
         })
     }
 }
