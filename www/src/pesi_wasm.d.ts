@@ -63,12 +63,7 @@ export class Model {
    * that `renderChat` was given; calls are looked for where there are any.
    */
   generate(
-    options: EngineGenerateOptions & {
-      tokens: Uint32Array;
-      chat: boolean;
-      tools?: EngineChatOptions["tools"];
-      signal: AbortSignal;
-    },
+    options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
     onTokens: (batch: EngineToken[]) => void,
   ): Promise<GenerationResult>;
   dispose(): Promise<{ freedBytes: number }>;
