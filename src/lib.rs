@@ -4,11 +4,13 @@
 //! finds tensors in them, [`config`] says what model they make, [`weights`] packs them the way the
 //! GPU reads them, [`model`] writes the computation as a plan of [`ops`], which `gpu` and [`cpu`]
 //! carry out, [`sampler`] turns logits into tokens, [`session`] runs the whole over time,
-//! [`tokenizer`] and [`chat`] translate to and from text. [`forecast`] tells what a model would take.
+//! [`tokenizer`] and [`chat`] translate to and from text, [`constrain`] says which tokens a grammar
+//! allows. [`forecast`] tells what a model would take.
 
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod constrain;
 pub mod cpu;
 pub mod engine;
 pub mod error;

@@ -1,6 +1,6 @@
 //! From the heads of a model's files to everything that is known before its weights are read.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{gguf_set, heads::Heads, safetensors_set};
 use crate::{
@@ -31,7 +31,7 @@ pub struct Description {
     /// The model's numbers.
     pub config: ModelConfig,
     /// Text ↔ tokens.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// Messages ↔ tokens, where the model is made for conversations.
     pub chat: Option<ChatFormat>,
     /// Divisors of the rotary frequencies, where the files have them.
@@ -102,7 +102,7 @@ impl Description {
             Some(ChatFormat::Harmony(harmony)) => tokenizer.without_stop_id(harmony.end_id()),
             _ => tokenizer,
         };
-        Ok(Self { tensors, config, tokenizer, chat, rope_divisors })
+        Ok(Self { tensors, config, tokenizer: Arc::new(tokenizer), chat, rope_divisors })
     }
 
     /// Tokens of a prompt: `text`, after the token that begins a text if the model wants one. Special
