@@ -9,7 +9,7 @@ const KB = 1000;
 
 /** Budgets in bytes, about 15% above what the package takes today. A subpath's files are loaded with it alone. */
 const BUDGETS = {
-  WebAssembly: { folder: ".", suffix: ".wasm", raw: 3600 * KB, gzip: 1400 * KB },
+  WebAssembly: { folder: ".", suffix: ".wasm", raw: 5000 * KB, gzip: 1900 * KB },
   JavaScript: { folder: ".", suffix: ".js", raw: 245 * KB, gzip: 69 * KB },
   "pesi/ai-sdk": { folder: "ai-sdk", suffix: ".js", raw: 15 * KB, gzip: 6 * KB },
   "pesi/aws": { folder: "aws", suffix: ".js", raw: 42 * KB, gzip: 14 * KB },

@@ -112,15 +112,15 @@ impl Grammar {
     ///
     /// # Errors
     /// `invalid_argument` where the grammar has become too complex.
-    pub fn next(&mut self) -> Result<(Mask, bool)> {
-        let allowed = self
+    pub fn allowed(&mut self) -> Result<(Mask, bool)> {
+        let found = self
             .matcher
             .compute_mask_or_eos()
             .map_err(|error| refused("the grammar is too complex", &error))?;
-        let may_end = allowed.is_allowed(self.end);
+        let may_end = found.is_allowed(self.end);
         let mut mask = Mask::none(self.n_vocab);
-        for (word, allowed) in mask.words.iter_mut().zip(allowed.as_slice()) {
-            *word = *allowed;
+        for (word, found) in mask.words.iter_mut().zip(found.as_slice()) {
+            *word = *found;
         }
         mask.remove(self.end);
         Ok((mask, may_end))

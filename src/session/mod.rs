@@ -5,6 +5,7 @@
 //! difference on. A cancelled or failed run leaves that list true, so the next run just works.
 
 mod gguf_set;
+mod guide;
 mod heads;
 mod open;
 mod pace;
@@ -23,6 +24,7 @@ use crate::{
         harmony::{Role, StreamParser},
     },
     config::ModelConfig,
+    constrain::Grammars,
     engine::{Engine, MemoryUse},
     error::{Error, ErrorKind, Result},
     memory::room_for,
@@ -31,6 +33,8 @@ use crate::{
     source::LocalFuture,
     tokenizer::{StreamDecoder, Tokenizer},
 };
+pub use guide::{Demands, Tool, ToolChoice};
+use guide::{Guide, Next};
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
 pub(crate) use pace::Pace;
@@ -71,9 +75,8 @@ pub struct Request {
     /// Whether the prompt is a conversation in the model's chat format, so that the answer is read as
     /// that format has it.
     pub chat: bool,
-    /// The names of the functions that the prompt offers. In models with a template, calls are looked
-    /// for only where there are any; without, they are text.
-    pub functions: Vec<String>,
+    /// What the answer must be.
+    pub demands: Demands,
 }
 
 /// A generated token.
@@ -133,6 +136,8 @@ pub struct Session {
     written: usize,
     /// Other conversations.
     shelf: Shelf,
+    /// Made when the first grammar is asked for.
+    grammars: Option<Grammars>,
 }
 
 impl Session {
@@ -145,6 +150,7 @@ impl Session {
             cached: Vec::new(),
             written: 0,
             shelf: Shelf::default(),
+            grammars: None,
         }
     }
 
@@ -261,6 +267,7 @@ impl Session {
         self.check_tokens(&request.tokens)?;
         request.sampling.validate(self.config().n_vocab)?;
         let mut text = TextStream::new(&request.stop, self.answer_reader(request))?;
+        let mut guide = self.guide(request)?;
         let prompt_tokens = request.tokens.len();
         let room = self.context_length - prompt_tokens;
         // The last token drawn needs no place in the cache.
@@ -289,9 +296,25 @@ impl Session {
         while !finished {
             host.yield_now().await;
             check_abort(aborted)?;
-            let n_tokens = pace.batch().min(max_tokens - summary.completion_tokens);
             let batch_started = host.now();
-            let drawn = match self.engine.decode(n_tokens).await {
+            let mask = match &mut guide {
+                Some(guide) => {
+                    self.engine.advance();
+                    // The last token is in the cache from here on, whatever becomes of the grammar.
+                    self.cached.extend(pending.take());
+                    self.written = self.written.max(self.cached.len());
+                    guide.next()?
+                }
+                None => Next::Any,
+            };
+            let n_tokens = pace.batch().min(max_tokens - summary.completion_tokens);
+            let drawn = match &mask {
+                Next::Any => self.engine.decode(n_tokens).await,
+                Next::Among(mask) => {
+                    self.engine.decode_within(mask.words()).await.map(|drawn| vec![drawn])
+                }
+            };
+            let drawn = match drawn {
                 Ok(drawn) => drawn,
                 Err(error) => {
                     self.cached.clear();
@@ -299,10 +322,10 @@ impl Session {
                 }
             };
             let now = host.now();
-            if pending.is_none() {
+            if summary.completion_tokens == 0 {
                 summary.first_token_ms = now - started;
             } else {
-                pace.record(n_tokens, now - batch_started);
+                pace.record(drawn.len(), now - batch_started);
             }
             summary.decode_ms = now - started - summary.first_token_ms;
 
@@ -314,6 +337,9 @@ impl Session {
                     continue;
                 }
                 summary.completion_tokens += 1;
+                if let Some(guide) = &mut guide {
+                    guide.push(sampled.token)?;
+                }
                 let ends_turn = self.tokenizer().stop_ids().contains(&sampled.token);
                 let bytes = self.tokenizer().token_bytes(sampled.token).unwrap_or_default();
                 let pieces = if ends_turn && !request.ignore_eos {
@@ -322,13 +348,14 @@ impl Session {
                     text.end(sampled.token)
                 } else {
                     let (mut pieces, mut stopped) = text.push(sampled.token, bytes);
-                    let is_last = summary.completion_tokens == max_tokens;
+                    let is_complete = guide.as_ref().is_some_and(Guide::is_complete);
+                    let is_last = summary.completion_tokens == max_tokens || is_complete;
                     if is_last && !stopped {
                         let (rest, stopped_in_rest) = text.cut();
                         pieces.append(rest);
                         stopped = stopped_in_rest;
                     }
-                    if stopped {
+                    if stopped || is_complete {
                         summary.finish_reason = FinishReason::Stop;
                     }
                     finished = stopped || is_last;
@@ -348,6 +375,21 @@ impl Session {
         Ok(summary)
     }
 
+    /// What keeps an answer to what is demanded of it.
+    fn guide(&mut self, request: &Request) -> Result<Option<Guide>> {
+        if !request.demands.is_needed() {
+            return Ok(None);
+        }
+        let description = &self.description;
+        let grammars = match self.grammars.take() {
+            Some(grammars) => grammars,
+            None => Grammars::new(description.tokenizer.clone(), description.config.n_vocab)?,
+        };
+        let grammars = self.grammars.insert(grammars);
+        let Request { demands, sampling, tokens, chat, .. } = request;
+        Guide::new(demands, description, grammars, sampling, tokens, *chat).map(Some)
+    }
+
     /// What takes an answer apart, where it is one in the model's chat format.
     fn answer_reader(&self, request: &Request) -> Reader {
         match self.chat().filter(|_| request.chat) {
@@ -362,7 +404,7 @@ impl Session {
                 let last = &tokens[tokens.len().saturating_sub(N_LAST)..];
                 Reader::Template(Box::new(AnswerParser::new(
                     template.calls(),
-                    request.functions.clone(),
+                    request.demands.tools.iter().map(|tool| tool.name.clone()).collect(),
                     &self.tokenizer().decode(last),
                 )))
             }

@@ -136,7 +136,7 @@ impl Model {
             let signal = options::signal(&options)?;
             let options: GenerateOptions = from_js(options)?;
             let with_logprobs = options.logprobs;
-            let request = Request::try_from(options)?;
+            let request = Request::from(options);
             let mut session = Lease::take(&session, disposed)?;
             let mut emit = |events: &[TokenEvent]| -> Result<()> {
                 let batch = options::token_batch(events, with_logprobs)?;

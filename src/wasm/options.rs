@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     chat::harmony::{CHANNELS, MessageKind, Role},
+    constrain::Constraint,
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
     sampler::{SamplingParams, TokenLogprob},
-    session::{Description, Entry, Opened, Request, TokenEvent},
+    session::{Demands, Description, Entry, Opened, Request, TokenEvent, Tool, ToolChoice},
     store::Origin,
     weights::Precision,
 };
@@ -285,52 +286,79 @@ pub struct GenerateOptions {
     reuse_prefix: Option<bool>,
     #[serde(default)]
     chat: bool,
-    /// The functions that the prompt offers.
+    constraint: Option<PlainConstraint>,
     #[serde(default)]
-    tools: Vec<EngineTool>,
-    /// `"none"`, `"auto"`, or how calls are forced.
-    tool_choice: Option<serde_json::Value>,
-    /// A grammar of the answer.
-    constraint: Option<serde_json::Value>,
+    tools: Vec<PlainTool>,
+    tool_choice: Option<PlainToolChoice>,
 }
 
-/// A function that may be called.
 #[derive(Deserialize)]
-struct EngineTool {
+#[serde(tag = "kind", content = "value", rename_all = "snake_case")]
+enum PlainConstraint {
+    JsonSchema(String),
+    JsonObject,
+    Regex(String),
+    Lark(String),
+}
+
+#[derive(Deserialize)]
+struct PlainTool {
     name: String,
+    /// The JSON schema of its arguments, as text.
+    parameters: String,
     #[serde(default)]
     strict: bool,
 }
 
-impl GenerateOptions {
-    /// Refuses what would hold an answer to a grammar.
-    fn check_free(&self) -> Result<()> {
-        let refused = |parameter: &'static str| {
-            Err(Error::unsupported("answers are not held to a form").with("parameter", parameter))
-        };
-        let is_forced = |choice: &serde_json::Value| choice != "auto" && choice != "none";
-        if self.constraint.is_some() {
-            return refused("response_format");
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PlainToolMode {
+    None,
+    Auto,
+    Required,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PlainToolChoice {
+    Mode(PlainToolMode),
+    Named { name: String },
+}
+
+impl From<PlainConstraint> for Constraint {
+    fn from(constraint: PlainConstraint) -> Self {
+        match constraint {
+            PlainConstraint::JsonSchema(schema) => Self::JsonSchema(schema),
+            PlainConstraint::JsonObject => Self::JsonObject,
+            PlainConstraint::Regex(pattern) => Self::Regex(pattern),
+            PlainConstraint::Lark(grammar) => Self::Lark(grammar),
         }
-        if self.tool_choice.as_ref().is_some_and(is_forced) {
-            return refused("tool_choice");
-        }
-        if self.tools.iter().any(|tool| tool.strict) {
-            return refused("strict");
-        }
-        Ok(())
     }
 }
 
-impl TryFrom<GenerateOptions> for Request {
-    type Error = Error;
+impl From<PlainToolChoice> for ToolChoice {
+    fn from(choice: PlainToolChoice) -> Self {
+        match choice {
+            PlainToolChoice::Mode(PlainToolMode::None) => Self::None,
+            PlainToolChoice::Mode(PlainToolMode::Auto) => Self::Auto,
+            PlainToolChoice::Mode(PlainToolMode::Required) => Self::Required,
+            PlainToolChoice::Named { name } => Self::Named(name),
+        }
+    }
+}
 
-    fn try_from(options: GenerateOptions) -> Result<Self> {
-        options.check_free()?;
+impl From<PlainTool> for Tool {
+    fn from(PlainTool { name, parameters, strict }: PlainTool) -> Self {
+        Self { name, parameters, strict }
+    }
+}
+
+impl From<GenerateOptions> for Request {
+    fn from(options: GenerateOptions) -> Self {
         let greedy = SamplingParams::default();
         // A number beyond what a seed or a count can be is cut, not refused: the package has checked.
         let seed = options.seed.unwrap_or_else(|| js_sys::Math::random() * 9e15);
-        Ok(Self {
+        Self {
             tokens: options.tokens,
             max_tokens: options.max_tokens.map(|number| number as usize),
             sampling: SamplingParams {
@@ -349,8 +377,12 @@ impl TryFrom<GenerateOptions> for Request {
             ignore_eos: options.ignore_eos,
             reuse_prefix: options.reuse_prefix.unwrap_or(true),
             chat: options.chat,
-            functions: options.tools.into_iter().map(|tool| tool.name).collect(),
-        })
+            demands: Demands {
+                answer: options.constraint.map(Constraint::from),
+                tools: options.tools.into_iter().map(Tool::from).collect(),
+                tool_choice: options.tool_choice.map(ToolChoice::from).unwrap_or_default(),
+            },
+        }
     }
 }
 

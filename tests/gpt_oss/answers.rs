@@ -30,7 +30,7 @@ fn request(seed: u64, chat: bool) -> Request {
         ignore_eos: false,
         reuse_prefix: false,
         chat,
-        functions: Vec::new(),
+        demands: Default::default(),
     }
 }
 

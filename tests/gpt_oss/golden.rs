@@ -101,7 +101,7 @@ pub fn generate(session: &mut Session, tokens: Vec<u32>, n: usize) -> Vec<u32> {
         ignore_eos: true,
         reuse_prefix: true,
         chat: false,
-        functions: Vec::new(),
+        demands: Default::default(),
     };
     let mut found = Vec::new();
     let mut take = |events: &[pesi::session::TokenEvent]| {

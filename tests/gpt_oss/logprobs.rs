@@ -49,7 +49,7 @@ fn log_probabilities_are_those_of_the_reference() {
                 ignore_eos: true,
                 reuse_prefix: true,
                 chat: false,
-                functions: Vec::new(),
+                demands: Default::default(),
             };
             let mut drawn = Vec::new();
             let mut take = |events: &[TokenEvent]| {

@@ -55,7 +55,7 @@ fn what_a_ring_has_lost_is_computed_anew() {
             ignore_eos: true,
             reuse_prefix: true,
             chat: false,
-            functions: Vec::new(),
+            demands: Default::default(),
         };
         let mut ignore = |_: &[TokenEvent]| Ok(());
         let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
@@ -93,7 +93,7 @@ fn conversations_that_take_turns_keep_their_rings() {
             ignore_eos: true,
             reuse_prefix: true,
             chat: false,
-            functions: Vec::new(),
+            demands: Default::default(),
         };
         let mut ignore = |_: &[TokenEvent]| Ok(());
         let run = session.generate(&request, &NoHost, &|| false, &mut ignore);

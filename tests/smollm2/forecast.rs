@@ -33,7 +33,7 @@ fn tokens_per_second(session: &mut Session) -> f64 {
         ignore_eos: true,
         reuse_prefix: false,
         chat: false,
-        functions: Vec::new(),
+        demands: Default::default(),
     };
     let host = TestHost::new();
     let mut ignore = |_: &[TokenEvent]| Ok(());

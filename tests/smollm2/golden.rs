@@ -88,7 +88,7 @@ fn greedy_tokens_match_the_reference() {
                 ignore_eos: true,
                 reuse_prefix: false,
                 chat: false,
-                functions: Vec::new(),
+                demands: Default::default(),
             };
             let mut found = Vec::new();
             let host = TestHost::new();

@@ -27,7 +27,7 @@ fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
         ignore_eos: false,
         reuse_prefix: true,
         chat: false,
-        functions: Vec::new(),
+        demands: Default::default(),
     }
 }
 

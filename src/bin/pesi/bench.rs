@@ -28,7 +28,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         ignore_eos: true,
         reuse_prefix: false,
         chat: false,
-        functions: Vec::new(),
+        demands: Default::default(),
     };
     let mut runs: Vec<Summary> = Vec::new();
     for _ in 0..args.rounds.max(1) {

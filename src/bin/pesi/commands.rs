@@ -19,7 +19,7 @@ use pesi::{
         tuning::Tuning,
     },
     sampler::SamplingParams,
-    session::{FinishReason, Opened, Request, Session},
+    session::{Demands, FinishReason, Opened, Request, Session},
     weights::Precision,
 };
 use serde_json::json;
@@ -48,7 +48,7 @@ pub async fn generate(args: GenerateArgs) -> Result<()> {
         ignore_eos: args.ignore_eos,
         reuse_prefix: false,
         chat: args.chat.is_some(),
-        functions: Vec::new(),
+        demands: Demands::default(),
     };
     let (mut tokens, mut text, mut reasoning) = (Vec::new(), String::new(), String::new());
     let summary = session

@@ -34,7 +34,7 @@ pub(super) use self::{
     from_chat::{expected, functions},
     render::FUNCTIONS,
 };
-use crate::tokenizer::Tokenizer;
+use crate::{Result, tokenizer::Tokenizer};
 
 /// How a content type begins that the model's output is constrained to.
 pub(super) const CONSTRAIN: &str = "<|constrain|>";
@@ -95,6 +95,41 @@ impl Harmony {
     /// The token that ends a message after which the model goes on.
     pub fn end_id(&self) -> u32 {
         self.end
+    }
+
+    /// The tokens with which the next message of an answer starts, up to its channel.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode_ordinary`].
+    pub fn answer_start(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let mut ids = vec![self.start];
+        ids.extend(tokenizer.encode_ordinary(Role::Assistant.as_str())?);
+        Ok(ids)
+    }
+
+    /// The tokens of the rest of that message's header, as gpt-oss writes it: its channel, and which
+    /// function it calls with JSON, if it does.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode_ordinary`].
+    pub fn answer_header(
+        &self,
+        tokenizer: &Tokenizer,
+        channel: &str,
+        function: Option<&str>,
+    ) -> Result<Vec<u32>> {
+        let mut ids = vec![self.channel];
+        match function {
+            Some(name) => {
+                let recipient = format!("{channel} to={}.{name} ", render::FUNCTIONS);
+                ids.extend(tokenizer.encode_ordinary(&recipient)?);
+                ids.push(self.constrain);
+                ids.extend(tokenizer.encode_ordinary("json")?);
+            }
+            None => ids.extend(tokenizer.encode_ordinary(channel)?),
+        }
+        ids.push(self.message);
+        Ok(ids)
     }
 
     fn marker(&self, token: u32) -> Option<Marker> {

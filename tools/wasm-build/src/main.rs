@@ -1,6 +1,16 @@
 //! `wasm-build INPUT.wasm OUT_DIR`: writes the JavaScript bindings and the processed module.
 
-use std::{env, error::Error, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use walrus::Module;
+
+/// How the functions of llguidance's C interface are called. It exports them wherever it is linked,
+/// which keeps their code in the module.
+const FOREIGN: &str = "llg_";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
@@ -14,6 +24,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         .omit_default_module_path(false)
         .typescript(true)
         .out_name("pesi_wasm")
-        .generate(out_dir)?;
+        .generate(&out_dir)?;
+    remove_foreign_exports(&out_dir.join("pesi_wasm_bg.wasm"))?;
+    Ok(())
+}
+
+/// Takes out what no page calls, and the code that nothing else needs.
+fn remove_foreign_exports(path: &Path) -> Result<(), Box<dyn Error>> {
+    let mut module = Module::from_file(path)?;
+    let exports = module.exports.iter().filter(|export| export.name.starts_with(FOREIGN));
+    let foreign: Vec<_> = exports.map(|export| export.id()).collect();
+    foreign.into_iter().for_each(|id| module.exports.delete(id));
+    walrus::passes::gc::run(&mut module);
+    module.emit_wasm_file(path)?;
     Ok(())
 }

@@ -1,0 +1,410 @@
+//! Which tokens an answer may go on with: the grammar of what is said, in the chat format around it.
+//!
+//! In harmony, all of an answer's structure is given once anything is demanded of it: headers are those
+//! of thoughts, of what is said ahead of calls, of calls and of the answer, token by token; thoughts are
+//! free and end with `<|end|>`; a grammar begins with the text of the message that it is for. In other
+//! formats it begins with the text, after what the model thinks if it does. While a grammar cannot end,
+//! no token that ends a turn may come; when it is complete, nothing else may.
+
+use super::Description;
+use crate::{
+    chat::{
+        ChatFormat,
+        harmony::{ANALYSIS, COMMENTARY, FINAL, Harmony},
+    },
+    constrain::{Constraint, Grammar, Grammars, Mask},
+    error::{Error, Result},
+    sampler::{SamplingParams, is_excluded},
+    tokenizer::Tokenizer,
+};
+
+/// The longest name of a tool, and how many there may be.
+const MAX_NAME: usize = 64;
+const MAX_TOOLS: usize = 128;
+
+/// What marks the thoughts of models whose format is a template.
+const THINK: [&str; 2] = ["<think>", "</think>"];
+
+/// What is demanded of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Demands {
+    /// What the answer must be.
+    pub answer: Option<Constraint>,
+    /// The tools that may be called.
+    pub tools: Vec<Tool>,
+    /// Whether one must be.
+    pub tool_choice: ToolChoice,
+}
+
+/// A tool that a model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name, without a namespace.
+    pub name: String,
+    /// The JSON schema of its arguments.
+    pub parameters: String,
+    /// Whether the arguments must follow the schema.
+    pub strict: bool,
+}
+
+/// Whether tools are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// None is.
+    None,
+    /// The model decides.
+    #[default]
+    Auto,
+    /// One is, of the model's choice.
+    Required,
+    /// This one is.
+    Named(String),
+}
+
+impl Demands {
+    /// Whether tokens have to be kept from a model at all.
+    pub(super) fn is_needed(&self) -> bool {
+        self.answer.is_some()
+            || self.tools.iter().any(|tool| tool.strict)
+            || match self.tool_choice {
+                ToolChoice::Auto => false,
+                ToolChoice::None => !self.tools.is_empty(),
+                ToolChoice::Required | ToolChoice::Named(_) => true,
+            }
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |message: &'static str| Error::argument(message).with("parameter", "tools");
+        if self.tools.len() > MAX_TOOLS {
+            return Err(wrong("there are too many tools")
+                .with("found", self.tools.len())
+                .with("limit", MAX_TOOLS));
+        }
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        for (index, tool) in self.tools.iter().enumerate() {
+            let name = tool.name.as_str();
+            if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_allowed) {
+                return Err(wrong(
+                    "a name is not made of letters, digits, underscores and hyphens",
+                )
+                .with("found", name)
+                .with("limit", MAX_NAME));
+            }
+            if self.tools[..index].iter().any(|other| other.name == name) {
+                return Err(wrong("two tools have the same name").with("found", name));
+            }
+        }
+        let chosen = |name: &str| self.tools.iter().any(|tool| tool.name == name);
+        match &self.tool_choice {
+            ToolChoice::Required if self.tools.is_empty() => {
+                Err(wrong("a call is required, and there are no tools"))
+            }
+            ToolChoice::Named(name) if !chosen(name) => {
+                Err(wrong("the tool to call is not one of the tools").with("found", name.as_str()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the tool may be called.
+    fn may_call(&self, tool: &Tool) -> bool {
+        match &self.tool_choice {
+            ToolChoice::None => false,
+            ToolChoice::Auto | ToolChoice::Required => true,
+            ToolChoice::Named(name) => *name == tool.name,
+        }
+    }
+}
+
+/// Follows an answer, and knows what may come next.
+pub(super) struct Guide {
+    stage: Stage,
+    /// What the messages of a harmony answer may be; absent in other formats.
+    messages: Option<Messages>,
+    /// All tokens that are text.
+    text: Mask,
+    /// Tokens that a bias takes out.
+    excluded: Vec<u32>,
+}
+
+/// What may come next.
+pub(super) enum Next {
+    /// Anything: the answer has ended, and is continued all the same.
+    Any,
+    /// One of these tokens.
+    Among(Mask),
+}
+
+enum Stage {
+    /// One of some lists of tokens, of which the first `n_matched` have come.
+    Listed { lists: Vec<(Vec<u32>, Kind)>, n_matched: usize },
+    /// Thoughts and the like: text up to a token.
+    Free { end: u32, kind: Kind },
+    /// Thoughts of a format without messages, and what comes after.
+    Thoughts { end: u32, then: Box<Said> },
+    /// What the grammar is for.
+    Said(Box<Said>),
+    /// Past the end of the answer.
+    Over,
+}
+
+/// Text that is followed by a token that ends the turn.
+struct Said {
+    /// Any text where there is none.
+    grammar: Option<Grammar>,
+    ends: Vec<u32>,
+    /// A pair of tokens that surround thoughts, of which the first may come in place of the text.
+    thoughts: Option<[u32; 2]>,
+}
+
+/// A message of a harmony answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Analysis,
+    Preamble,
+    Final,
+    /// A call of the tool of this index.
+    Call(usize),
+}
+
+struct Messages {
+    /// `<|start|>assistant`.
+    start: Vec<u32>,
+    /// Each kind of message with its header.
+    headers: Vec<(Vec<u32>, Kind)>,
+    answer: Option<Grammar>,
+    /// Grammars of arguments, by tool.
+    calls: Vec<Option<Grammar>>,
+    /// What ends a message that another follows, an answer, a call.
+    end: u32,
+    return_: u32,
+    call: u32,
+}
+
+impl Guide {
+    /// A guide at the start of an answer to `prompt`. `is_chat` says that the answer is in the model's chat format.
+    ///
+    /// # Errors
+    /// Those of [`Grammars::compile`]; `invalid_argument` for demands that contradict each other;
+    /// `unsupported` for calls of a model whose format is not known well enough.
+    pub fn new(
+        demands: &Demands,
+        description: &Description,
+        grammars: &Grammars,
+        sampling: &SamplingParams,
+        prompt: &[u32],
+        is_chat: bool,
+    ) -> Result<Self> {
+        let tokenizer = description.tokenizer.as_ref();
+        let answer = demands.answer.as_ref().map(|answer| grammars.compile(answer)).transpose()?;
+        let harmony = match &description.chat {
+            Some(ChatFormat::Harmony(harmony)) if is_chat => Some(harmony),
+            _ => None,
+        };
+        let (stage, messages) = match harmony {
+            Some(harmony) => {
+                let messages = Messages::new(demands, tokenizer, harmony, grammars, answer)?;
+                (Stage::Listed { lists: messages.headers.clone(), n_matched: 0 }, Some(messages))
+            }
+            None if demands.tools.is_empty() => {
+                let ends = tokenizer.stop_ids().to_vec();
+                let thoughts = if is_chat { think_tokens(tokenizer)? } else { None };
+                let said = Said { grammar: answer, ends, thoughts };
+                (said.after(prompt), None)
+            }
+            None => {
+                return Err(Error::unsupported("demands on calls in this chat format")
+                    .with("parameter", "tools"));
+            }
+        };
+        let mut text = Mask::none(description.config.n_vocab);
+        let is_text = |id: &u32| !tokenizer.is_special(*id) && tokenizer.token_bytes(*id).is_some();
+        (0..tokenizer.n_vocab() as u32).filter(is_text).for_each(|id| text.allow(id));
+        tokenizer.stop_ids().iter().for_each(|&id| text.remove(id));
+        let biases = sampling.biases(description.config.n_vocab);
+        let excluded = (0..).zip(&biases).filter(|(_, bias)| is_excluded(bias));
+        Ok(Self { stage, messages, text, excluded: excluded.map(|(id, _)| id).collect() })
+    }
+
+    /// What may come next.
+    ///
+    /// # Errors
+    /// `invalid_argument` where biases take out all that may.
+    pub fn next(&mut self) -> Result<Next> {
+        let mut mask = match &mut self.stage {
+            Stage::Over => return Ok(Next::Any),
+            Stage::Listed { lists, n_matched } => {
+                let mut mask = self.text.emptied();
+                lists.iter().for_each(|(tokens, _)| mask.allow(tokens[*n_matched]));
+                mask
+            }
+            Stage::Free { end, .. } | Stage::Thoughts { end, .. } => {
+                let mut mask = self.text.clone();
+                mask.allow(*end);
+                mask
+            }
+            Stage::Said(said) => {
+                let (mut mask, may_end) = match &mut said.grammar {
+                    Some(grammar) => grammar.allowed()?,
+                    None => (self.text.clone(), true),
+                };
+                if may_end {
+                    said.ends.iter().for_each(|&end| mask.allow(end));
+                }
+                if let Some([begin, _]) = said.thoughts {
+                    mask.allow(begin);
+                }
+                mask
+            }
+        };
+        self.excluded.iter().for_each(|&token| mask.remove(token));
+        if mask.is_empty() {
+            return Err(Error::argument("no token is left that the answer may go on with")
+                .with("parameter", "logit_bias"));
+        }
+        Ok(Next::Among(mask))
+    }
+
+    /// Takes the token that came, which is one that may.
+    ///
+    /// # Errors
+    /// `invalid_argument` where the grammar has become too complex.
+    pub fn push(&mut self, token: u32) -> Result<()> {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => Stage::Over,
+            Stage::Listed { mut lists, mut n_matched } => {
+                lists.retain(|(tokens, _)| tokens.get(n_matched) == Some(&token));
+                n_matched += 1;
+                match (&lists[..], &self.messages) {
+                    ([(tokens, kind)], Some(messages)) if tokens.len() == n_matched => {
+                        messages.content(*kind)
+                    }
+                    _ => Stage::Listed { lists, n_matched },
+                }
+            }
+            Stage::Free { end, kind } if token == end => match &mut self.messages {
+                Some(messages) => messages.following(kind),
+                None => Stage::Over,
+            },
+            Stage::Thoughts { end, then } if token == end => Stage::Said(then),
+            stage @ (Stage::Free { .. } | Stage::Thoughts { .. }) => stage,
+            Stage::Said(mut said) => match said.thoughts.take() {
+                Some([begin, end]) if token == begin => Stage::Thoughts { end, then: said },
+                _ if said.ends.contains(&token) => Stage::Over,
+                _ => {
+                    if let Some(grammar) = &mut said.grammar {
+                        grammar.push(token)?;
+                    }
+                    Stage::Said(said)
+                }
+            },
+        };
+        Ok(())
+    }
+
+    /// Whether nothing can follow, and no token is there to say so.
+    pub fn is_complete(&self) -> bool {
+        match &self.stage {
+            Stage::Said(said) => {
+                said.ends.is_empty() && said.grammar.as_ref().is_some_and(Grammar::is_complete)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Said {
+    /// Where an answer begins after `prompt`, which may end in the midst of thoughts.
+    fn after(mut self, prompt: &[u32]) -> Stage {
+        if let Some([begin, end]) = self.thoughts {
+            let last = prompt.iter().rev().find(|token| [begin, end].contains(token));
+            if last == Some(&begin) {
+                self.thoughts = None;
+                return Stage::Thoughts { end, then: Box::new(self) };
+            }
+        }
+        Stage::Said(Box::new(self))
+    }
+}
+
+impl Messages {
+    fn new(
+        demands: &Demands,
+        tokenizer: &Tokenizer,
+        harmony: &Harmony,
+        grammars: &Grammars,
+        answer: Option<Grammar>,
+    ) -> Result<Self> {
+        demands.check()?;
+        let header = |channel, call| harmony.answer_header(tokenizer, channel, call);
+        let mut headers = vec![(header(ANALYSIS, None)?, Kind::Analysis)];
+        let mut calls = Vec::new();
+        for (index, tool) in demands.tools.iter().enumerate() {
+            let is_constrained = tool.strict && demands.may_call(tool);
+            calls.push(
+                is_constrained
+                    .then(|| {
+                        let schema = Constraint::JsonSchema(tool.parameters.clone());
+                        grammars.compile(&schema).map_err(|error| error.with("tool", &*tool.name))
+                    })
+                    .transpose()?,
+            );
+            if demands.may_call(tool) {
+                headers.push((header(COMMENTARY, Some(&tool.name))?, Kind::Call(index)));
+            }
+        }
+        let must_call = !matches!(demands.tool_choice, ToolChoice::None | ToolChoice::Auto);
+        if !must_call {
+            headers.push((header(FINAL, None)?, Kind::Final));
+        }
+        if demands.tool_choice == ToolChoice::Auto && !demands.tools.is_empty() {
+            headers.push((header(COMMENTARY, None)?, Kind::Preamble));
+        }
+        let [return_, call] = harmony.stop_ids();
+        Ok(Self {
+            start: harmony.answer_start(tokenizer)?,
+            headers,
+            answer,
+            calls,
+            end: harmony.end_id(),
+            return_,
+            call,
+        })
+    }
+
+    /// What follows the header of a message.
+    fn content(&self, kind: Kind) -> Stage {
+        let said = |grammar: &Option<Grammar>, end| {
+            let grammar = grammar.clone();
+            Stage::Said(Box::new(Said { grammar, ends: vec![end], thoughts: None }))
+        };
+        match kind {
+            Kind::Analysis | Kind::Preamble => Stage::Free { end: self.end, kind },
+            Kind::Final => said(&self.answer, self.return_),
+            Kind::Call(tool) => said(&self.calls[tool], self.call),
+        }
+    }
+
+    /// What follows a message of thoughts or ahead of calls. A model thinks once, and then says one thing
+    /// at most ahead of its calls: otherwise it might never come to them.
+    fn following(&mut self, ended: Kind) -> Stage {
+        self.headers.retain(|(_, kind)| *kind != ended && *kind != Kind::Analysis);
+        let lists = self.headers.iter().map(|(header, kind)| {
+            let tokens = self.start.iter().chain(header).copied().collect();
+            (tokens, *kind)
+        });
+        Stage::Listed { lists: lists.collect(), n_matched: 0 }
+    }
+}
+
+/// The tokens around thoughts, where the vocabulary has them.
+fn think_tokens(tokenizer: &Tokenizer) -> Result<Option<[u32; 2]>> {
+    let mut tokens = [0; 2];
+    for (token, name) in tokens.iter_mut().zip(THINK) {
+        match tokenizer.encode(name)?[..] {
+            [id] => *token = id,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(tokens))
+}
