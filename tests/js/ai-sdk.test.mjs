@@ -160,7 +160,8 @@ test("failures come through, before the answer and within it", async () => {
   await assert.rejects(generateText({ model: before.model, prompt }), pesiError("device_lost"));
   const { model } = start({ pieces: [say("a")], error });
   const errors = [];
-  const parts = await collect(streamText({ model, prompt, onError: ({ error }) => errors.push(error.kind) }).fullStream);
+  const onError = ({ error }) => errors.push(error.kind);
+  const parts = await collect(streamText({ model, prompt, onError }).fullStream);
   assert.deepEqual(errors, ["device_lost"]);
   assert.equal(parts.at(-1).finishReason, "error");
 });

@@ -60,6 +60,7 @@ test("Converse: what was thought and said, why it ended, what it took", async ()
 test("Converse: settings reach the engine under its names", async () => {
   const { worker, client } = bedrock([say("{}")]);
   const schema = { type: "object", properties: {} };
+  const jsonSchema = { schema: JSON.stringify(schema), name: "place" };
   await client.send(
     new ConverseCommand({
       modelId: "openai.gpt-oss-120b-1:0",
@@ -70,7 +71,7 @@ test("Converse: settings reach the engine under its names", async () => {
       toolConfig: { ...toolConfig, toolChoice: { tool: { name: "weather" } } },
       outputConfig: {
         effort: "low",
-        textFormat: { type: "json_schema", structure: { jsonSchema: { schema: JSON.stringify(schema), name: "place" } } },
+        textFormat: { type: "json_schema", structure: { jsonSchema } },
       },
       requestMetadata: { a: "b" },
     }),
@@ -102,7 +103,8 @@ test("Converse: a tool is called, and its result sent back", async () => {
   const { toolUse } = message.content[1];
   assert.deepEqual([toolUse.name, toolUse.input], ["weather", { city: "Rome" }]);
   const { toolUseId } = toolUse;
-  const content = [{ toolResult: { toolUseId, content: [{ json: { sky: "clear" } }, { text: "!" }] } }, { text: "So?" }];
+  const results = [{ json: { sky: "clear" } }, { text: "!" }];
+  const content = [{ toolResult: { toolUseId, content: results } }, { text: "So?" }];
   const conversation = [...messages, message, { role: "user", content }];
   const second = await client.send(new ConverseCommand({ modelId, messages: conversation, toolConfig }));
   assert.equal(second.output.message.content[0].text, "Sunny.");

@@ -13,7 +13,9 @@ function start(...answers) {
   return { worker, fetch: new Model(new Connection(worker), HARMONY).fetch };
 }
 
-const post = (body, init) => ({ method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), ...init });
+const post = (body, init) => {
+  return { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), ...init };
+};
 
 test("paths are answered whatever comes before them", async () => {
   for (const address of [

@@ -43,7 +43,9 @@ test("a streamed chat completion, in order, with its usage at the end", async ()
   const stream_options = { include_usage: true };
   const stream = await client.chat.completions.create({ model: "any", messages, stream: true, stream_options });
   const chunks = await collect(stream);
-  const told = chunks.map(({ choices: [choice], usage }) => [choice?.delta.content, choice?.finish_reason, usage?.total_tokens]);
+  const told = chunks.map(({ choices: [choice], usage }) => {
+    return [choice?.delta.content, choice?.finish_reason, usage?.total_tokens];
+  });
   assert.deepEqual(told, [
     ["", null, undefined],
     [undefined, null, undefined],
@@ -267,7 +269,8 @@ test("a failure in the middle of a stream is thrown; a response says that it fai
   await assert.rejects(collect(stream), (error) => error instanceof OpenAI.APIError && error.code === "device_lost");
   const events = await collect(await client.responses.create({ model: "any", input: "Hi", stream: true }));
   const { type, response } = events.at(-1);
-  assert.deepEqual([type, response.status, response.error.message], ["response.failed", "failed", "The device was lost"]);
+  assert.deepEqual([type, response.status], ["response.failed", "failed"]);
+  assert.equal(response.error.message, "The device was lost");
 });
 
 test("aborting before, within and by leaving a stream reaches the model", async () => {

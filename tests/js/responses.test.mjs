@@ -28,7 +28,8 @@ async function messagesFor(input, params = {}) {
 
 test("a response has OpenAI's shape", async () => {
   const { responses } = start([[think("Hm."), say("Hello")]]);
-  const { id, created_at, completed_at, output, ...rest } = await responses.create({ input: "Hi", metadata: { a: "b" } });
+  const response = await responses.create({ input: "Hi", metadata: { a: "b" } });
+  const { id, created_at, completed_at, output, ...rest } = response;
   assert.match(id, /^resp_[0-9a-f]{32}$/);
   assert.ok(completed_at >= created_at);
   assert.deepEqual(output, [
@@ -152,7 +153,7 @@ test("items become messages: what an assistant thinks, says and calls is one", a
   ]);
 });
 
-test("the output of a response can be sent back, as it is, by references, or with what was thought sealed", async () => {
+test("a response's output can be sent back, as it is, by references, or with what was thought sealed", async () => {
   const include = ["reasoning.encrypted_content"];
   const { worker, responses } = start([[think("Hmé."), call("look", "{}")], [say("1")], [say("2")], [say("3")]]);
   const first = await responses.create({ input: "Hi", tools: [TOOL], include });

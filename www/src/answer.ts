@@ -7,8 +7,8 @@ import { randomId } from "./ids.js";
 import type { AnswerToken } from "./protocol.js";
 
 /**
- * What one token adds to an answer. `begins` says that it is the first of a message or call; `gap` is a blank line where
- * others of its kind came before, for those to whom they are one text.
+ * What one token adds to an answer. `begins` says that it is the first of a message or call; `gap` is a blank line
+ * where others of its kind came before, for those to whom they are one text.
  */
 export type AnswerPiece =
   | { readonly kind: "content" | "reasoning"; readonly text: string; readonly begins: boolean; readonly gap: string }
@@ -72,11 +72,13 @@ export class AnswerReader {
   read(token: AnswerToken): AnswerPiece {
     if (this.isOver) return NEITHER;
     this.malformed ??= token.malformed;
-    if (token.channel !== undefined) this.reasoningTokens ??= 0;
     const kind = this.#kindOf(token);
     if (kind === "neither") return NEITHER;
     if (kind === "call") return this.#readCall(token);
-    if (token.channel === "analysis" && token.continues !== true) this.reasoningTokens! += 1;
+    if (token.channel !== undefined) {
+      const isThought = token.channel === "analysis" && token.continues !== true;
+      this.reasoningTokens = (this.reasoningTokens ?? 0) + (isThought ? 1 : 0);
+    }
     if (token.text === "") return { kind, text: "", begins: false, gap: "" };
     const begins = this.#begins(kind, token);
     const gap = begins && this.texts[kind] !== "" ? MESSAGE_BREAK : "";

@@ -122,9 +122,7 @@ function logprobsOf(tokens: readonly AnswerToken[], start: number): CompletionLo
     tokens: tokens.map(({ text }) => text),
     // As OpenAI's API marks a probability it does not know.
     token_logprobs: tokens.map(({ logprob }) => logprob ?? -9999),
-    top_logprobs: hasTop
-      ? tokens.map(({ topLogprobs = [] }) => Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob])))
-      : null,
+    top_logprobs: hasTop ? tokens.map(likeliest) : null,
     text_offset: tokens.map(({ text }) => {
       offset += text.length;
       return offset - text.length;
@@ -132,11 +130,16 @@ function logprobsOf(tokens: readonly AnswerToken[], start: number): CompletionLo
   };
 }
 
+function likeliest({ topLogprobs = [] }: AnswerToken): Record<string, number> {
+  return Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob]));
+}
+
 /** The tokens used by generations, `n` of each prompt. */
 function usageOf(results: readonly GenerationResult[], n: number): CompletionUsage {
   const firsts = results.filter((_, index) => index % n === 0);
-  const sum = (list: readonly GenerationResult[], key: "promptTokens" | "cachedTokens" | "completionTokens"): number => {
-    return list.reduce((total, result) => total + result[key], 0);
+  type Count = "promptTokens" | "cachedTokens" | "completionTokens";
+  const sum = (list: readonly GenerationResult[], count: Count): number => {
+    return list.reduce((total, result) => total + result[count], 0);
   };
   const promptTokens = sum(firsts, "promptTokens");
   const completionTokens = sum(results, "completionTokens");

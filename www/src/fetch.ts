@@ -10,7 +10,7 @@ import type { ApiStream } from "./stream.js";
 
 /** What requests are answered from. */
 export interface Backend {
-  readonly chat: { readonly completions: Create };
+  readonly chat: Create;
   readonly completions: Create;
   readonly responses: Create & {
     retrieve(id: string): Promise<object>;
@@ -41,9 +41,9 @@ interface Route {
 }
 
 const ROUTES: readonly Route[] = [
-  { path: /\/chat\/completions\/?$/, methods: { POST: (asked) => create(asked.backend.chat.completions, asked, chunks) } },
-  { path: /\/completions\/?$/, methods: { POST: (asked) => create(asked.backend.completions, asked, chunks) } },
-  { path: /\/responses\/?$/, methods: { POST: (asked) => create(asked.backend.responses, asked, events) } },
+  { path: /\/chat\/completions\/?$/, methods: { POST: (asked) => create(asked, asked.backend.chat, chunks) } },
+  { path: /\/completions\/?$/, methods: { POST: (asked) => create(asked, asked.backend.completions, chunks) } },
+  { path: /\/responses\/?$/, methods: { POST: (asked) => create(asked, asked.backend.responses, events) } },
   { path: /\/responses\/([^/]+)\/?$/, methods: { GET: retrieveResponse, DELETE: deleteResponse } },
   { path: /\/models\/?$/, methods: { GET: async ({ backend }) => json(backend.models()) } },
   // The ids of models have slashes, which not every client escapes.
@@ -96,8 +96,8 @@ function unescaped(id: string): string {
 }
 
 async function create(
-  api: Create,
   { request, signal }: Asked,
+  api: Create,
   format: (stream: ApiStream<object>) => Lines,
 ): Promise<Answer> {
   let params: unknown;

@@ -52,7 +52,7 @@ export class Model {
       data: [{ id: info.id, object: "model", created: nowInSeconds(), owned_by: "pesi" }],
     };
     this.fetch = fetchFrom({
-      chat: this.chat,
+      chat: this.chat.completions,
       completions: this.completions,
       responses: this.responses,
       models: () => structuredClone(models),

@@ -6,7 +6,8 @@ import type { Response, ResponseFunctionTool, ResponseTextFormat, ResponseToolCh
 import * as params from "./params.js";
 import type { EngineChatTool, EngineToolChoice } from "./protocol.js";
 import { inputItems, messagesOf, type FindItem, type Item } from "./responses-input.js";
-import { badType, extras, formatType, functionTool, list, schemaFormat, toolChoice, type Format } from "./tool-params.js";
+import type { Format } from "./tool-params.js";
+import { badType, extras, formatType, functionTool, list, schemaFormat, toolChoice } from "./tool-params.js";
 import type { ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
 import type { Untrusted } from "./validate.js";
@@ -74,7 +75,12 @@ export function responseRequest(value: unknown, info: ModelInfo, memory: Memory)
     turn: {
       messages: instructions === null ? messages : [{ role: "system", content: instructions }, ...messages],
       chatOptions: validate.defined({ reasoningEffort: effort, ...chat }),
-      options: { ...numbers, ...engine, ...(logprobs ? { logprobs } : {}), ...(topLogprobs > 0 ? { topLogprobs } : {}) },
+      options: {
+        ...numbers,
+        ...engine,
+        ...(logprobs ? { logprobs } : {}),
+        ...(topLogprobs > 0 ? { topLogprobs } : {}),
+      },
       reading: { isHarmony: info.chatFormat === "harmony", ...reading },
     },
     items,
@@ -113,7 +119,7 @@ export function responseRequest(value: unknown, info: ModelInfo, memory: Memory)
   };
 }
 
-function previousItems(value: unknown, memory: Memory): { readonly id: string | null; readonly items: readonly Item[] } {
+function previousItems(value: unknown, memory: Memory): { id: string | null; items: readonly Item[] } {
   if (value === undefined) return { id: null, items: [] };
   const id = validate.text(value, "previous_response_id");
   const items = memory.itemsUpTo(id);

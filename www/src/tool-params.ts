@@ -2,7 +2,13 @@
 
 import type { Reading } from "./answer.js";
 import { unsupported, withoutNulls } from "./params.js";
-import type { EngineChatOptions, EngineChatTool, EngineGenerateOptions, EngineToolChoice } from "./protocol.js";
+import type {
+  EngineChatOptions,
+  EngineChatTool,
+  EngineGenerateOptions,
+  EngineTool,
+  EngineToolChoice,
+} from "./protocol.js";
 import * as validate from "./validate.js";
 import type { Untrusted } from "./validate.js";
 
@@ -155,6 +161,6 @@ export function extras(
   };
 }
 
-function engineTool({ function: { name, parameters, strict } }: EngineChatTool): NonNullable<Extras["engine"]["tools"]>[number] {
+function engineTool({ function: { name, parameters, strict } }: EngineChatTool): EngineTool {
   return { name, parameters: JSON.stringify(parameters ?? NO_PARAMETERS), strict: strict ?? false };
 }

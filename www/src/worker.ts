@@ -7,7 +7,16 @@
 import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel } from "./pesi_wasm.js";
-import type { AnswerToken, EngineToken, FromWorker, GenerateInput, Method, Methods, Request, ToWorker } from "./protocol.js";
+import type {
+  AnswerToken,
+  EngineToken,
+  FromWorker,
+  GenerateInput,
+  Method,
+  Methods,
+  Request,
+  ToWorker,
+} from "./protocol.js";
 
 /** What a handler gets beside its parameters. */
 interface Context<M extends Method> {

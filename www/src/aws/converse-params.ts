@@ -6,6 +6,7 @@ import type {
   ChatCompletionMessageParam,
   ChatCompletionMessageToolCall,
   ChatCompletionTool,
+  FunctionDefinition,
 } from "../openai.js";
 import { unsupported, withoutNulls } from "../params.js";
 import { list } from "../tool-params.js";
@@ -188,9 +189,10 @@ function tools(value: unknown): Partial<Params> {
     if (name !== "toolSpec") throw unsupported(`${place}.${name}`);
     const at = `${place}.toolSpec`;
     const fields = onlyThese(spec, at, ["name", "description", "inputSchema", "strict"]);
-    const schema = validate.object(fields.inputSchema, `${at}.inputSchema`).json;
-    const { name: called, description, strict } = fields as Record<string, never>;
-    return [{ type: "function", function: validate.defined({ name: called, description, strict, parameters: schema as never }) as never }];
+    const parameters = validate.object(fields.inputSchema, `${at}.inputSchema`).json;
+    const { inputSchema, ...others } = fields;
+    // What they are is checked where chat completions take them.
+    return [{ type: "function", function: { ...others, parameters } as unknown as FunctionDefinition }];
   });
   return { tools: described, ...toolChoice(given.toolChoice) };
 }

@@ -103,12 +103,12 @@ function stopReason(reason: ChatCompletionFinishReason | null): string {
   }
 }
 
-function tokenUsage({ prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }: CompletionUsage): object {
+function tokenUsage(usage: CompletionUsage): object {
   return {
-    inputTokens: prompt_tokens,
-    outputTokens: completion_tokens,
-    totalTokens: total_tokens,
-    cacheReadInputTokens: prompt_tokens_details.cached_tokens,
+    inputTokens: usage.prompt_tokens,
+    outputTokens: usage.completion_tokens,
+    totalTokens: usage.total_tokens,
+    cacheReadInputTokens: usage.prompt_tokens_details.cached_tokens,
   };
 }
 

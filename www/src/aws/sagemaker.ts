@@ -50,7 +50,8 @@ function error(status: number, type: string, body: object): AwsResponse {
 async function invoke(asked: Asked): Promise<AwsResponse> {
   const answer = await ask(asked, false);
   if (!answer.ok) return failure(answer);
-  return { statusCode: 200, headers: headersOf(answer, "content-type"), body: new Uint8Array(await answer.arrayBuffer()) };
+  const body = new Uint8Array(await answer.arrayBuffer());
+  return { statusCode: 200, headers: headersOf(answer, "content-type"), body };
 }
 
 async function invokeStream(asked: Asked): Promise<AwsResponse> {
