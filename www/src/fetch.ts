@@ -70,7 +70,8 @@ export function fetchFrom(backend: Backend): typeof globalThis.fetch {
   };
 }
 
-function absolute(address: string | URL): URL {
+/** The address that a page means. */
+export function absolute(address: string | URL): URL {
   return new URL(address, (globalThis.location as Location | undefined)?.href ?? NO_PAGE);
 }
 
@@ -184,7 +185,8 @@ function json(value: object, status = 200): Answer {
   return new Response(JSON.stringify(value), { status, headers: headers("application/json") });
 }
 
-function failure({ status, error }: ApiError): Answer {
+/** An answer that says what went wrong. */
+export function failure({ status, error }: ApiError): Answer {
   const answer = json({ error }, status);
   // What fails here fails again: nothing is gained by the retries that OpenAI's clients would make.
   answer.headers.set("x-should-retry", "false");

@@ -18,12 +18,14 @@ import { forecastOptions, loadOptions } from "./validate.js";
 
 export { PesiError } from "./errors.js";
 export { models } from "./models.js";
+export { createRouter } from "./router.js";
 export type { PesiErrorDetails, PesiErrorKind } from "./errors.js";
 export type { Chat, ChatCompletions, ChatCompletionStream } from "./chat.js";
 export type { Completions, CompletionStream } from "./completions.js";
 export type { Responses, ResponseStream } from "./responses.js";
 export type { ApiStream } from "./stream.js";
 export type { Generation, Model } from "./model.js";
+export type { RemoteServer, RoutedModel, RoutedRequest, RouteReason, RouterOptions } from "./router.js";
 export type * from "./openai.js";
 export type * from "./openai-others.js";
 export type * from "./openai-responses.js";
