@@ -73,12 +73,11 @@ test("a response has OpenAI's shape", async () => {
     truncation: "disabled",
     usage: {
       input_tokens: 7,
-      input_tokens_details: { cached_tokens: 3 },
+      input_tokens_details: { cached_tokens: 3, cache_write_tokens: 0 },
       output_tokens: 2,
       output_tokens_details: { reasoning_tokens: 1 },
       total_tokens: 9,
     },
-    user: null,
   });
 });
 

@@ -1,7 +1,5 @@
 /** The types of OpenAI's Responses API, as far as a model here can give or take them. */
 
-import type { ChatCompletionTokenLogprob } from "./openai.js";
-
 /** The parameters of a response. `null` counts as left out, as in OpenAI's API. */
 export interface ResponseCreateParamsBase {
   /** A message of the user, or messages, calls, results and reasoning in their order. */
@@ -149,7 +147,15 @@ export interface ResponseOutputText {
   type: "output_text";
   text: string;
   annotations: never[];
-  logprobs: ChatCompletionTokenLogprob[];
+  logprobs: ResponseLogprob[];
+}
+
+/** A token's log probability, as in chat completions; `bytes` is empty where its text is not whole characters. */
+export interface ResponseLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[];
+  top_logprobs: { token: string; logprob: number; bytes: number[] }[];
 }
 
 /** A call of a tool; `incomplete` where the model did not finish it. */
@@ -163,7 +169,7 @@ export interface ResponseFunctionToolCall {
   status: ResponseItemStatus;
 }
 
-/** A response. `output_text` are the texts of its messages; events do not have it. */
+/** A response. */
 export interface Response {
   id: string;
   object: "response";
@@ -180,7 +186,8 @@ export interface Response {
   /** The id of the model that answered. */
   model: string;
   output: ResponseOutputItem[];
-  output_text?: string;
+  /** The texts of its messages. */
+  output_text: string;
   parallel_tool_calls: boolean;
   previous_response_id: string | null;
   reasoning: { effort: "low" | "medium" | "high" | null; summary: null };
@@ -189,17 +196,19 @@ export interface Response {
   temperature: number;
   text: { format: ResponseTextFormat; verbosity: "medium" };
   tool_choice: ResponseToolChoice;
-  tools: readonly ResponseFunctionTool[];
+  tools: Required<ResponseFunctionTool>[];
   top_logprobs: number;
   top_p: number;
   truncation: "disabled";
-  usage: ResponseUsage | null;
-  user: string | null;
+  /** Once the answer is over. */
+  usage?: ResponseUsage;
+  user?: string;
 }
 
 export interface ResponseUsage {
   input_tokens: number;
-  input_tokens_details: { cached_tokens: number };
+  /** Nothing is charged for what the context keeps: `cache_write_tokens` is always 0. */
+  input_tokens_details: { cached_tokens: number; cache_write_tokens: number };
   output_tokens: number;
   output_tokens_details: { reasoning_tokens: number };
   total_tokens: number;
@@ -235,8 +244,8 @@ export type ResponseStreamEventBody =
       item: ResponseOutputItem;
     }
   | ({ type: "response.content_part.added" | "response.content_part.done"; part: Part } & AtPart)
-  | ({ type: "response.output_text.delta"; delta: string; logprobs: ChatCompletionTokenLogprob[] } & AtPart)
-  | ({ type: "response.output_text.done"; text: string; logprobs: ChatCompletionTokenLogprob[] } & AtPart)
+  | ({ type: "response.output_text.delta"; delta: string; logprobs: ResponseLogprob[] } & AtPart)
+  | ({ type: "response.output_text.done"; text: string; logprobs: ResponseLogprob[] } & AtPart)
   | ({ type: "response.reasoning_text.delta"; delta: string } & AtPart)
   | ({ type: "response.reasoning_text.done"; text: string } & AtPart)
   | ({ type: "response.function_call_arguments.delta"; delta: string } & AtItem)

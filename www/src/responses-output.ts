@@ -7,6 +7,7 @@ import type {
   Response,
   ResponseFunctionToolCall,
   ResponseItemStatus,
+  ResponseLogprob,
   ResponseOutputItem,
   ResponseOutputMessage,
   ResponseReasoningItem,
@@ -56,7 +57,7 @@ export class ResponseWriter {
     switch (item.type) {
       case "message": {
         const [part] = item.content as [ResponseOutputMessage["content"][0]];
-        const logprobs = this.#request.logprobs ? [logprobOf(token)] : [];
+        const logprobs = this.#request.logprobs ? [responseLogprob(token)] : [];
         part.text += piece.text;
         part.logprobs.push(...logprobs);
         if (piece.text === "" && logprobs.length === 0) break;
@@ -164,7 +165,7 @@ export class ResponseWriter {
 
   /** What was told of a response does not change with what follows. */
   #copy(): Response {
-    return structuredClone(this.#response);
+    return structuredClone({ ...this.#response, output_text: outputText(this.#response) });
   }
 }
 
@@ -172,15 +173,19 @@ function usage(answered: Answered): ResponseUsage {
   const { prompt_tokens, completion_tokens, total_tokens, ...details } = usageOf([answered]);
   return {
     input_tokens: prompt_tokens,
-    input_tokens_details: details.prompt_tokens_details,
+    input_tokens_details: { ...details.prompt_tokens_details, cache_write_tokens: 0 },
     output_tokens: completion_tokens,
     output_tokens_details: details.completion_tokens_details ?? { reasoning_tokens: 0 },
     total_tokens,
   };
 }
 
-/** The texts of a response's messages. */
-export function outputText({ output }: Response): string {
+function responseLogprob(token: AnswerToken): ResponseLogprob {
+  const { top_logprobs, ...others } = logprobOf(token);
+  return { ...others, top_logprobs: top_logprobs.map(({ bytes, ...likely }) => ({ ...likely, bytes: bytes ?? [] })) };
+}
+
+function outputText({ output }: Response): string {
   const parts = output.flatMap((item) => (item.type === "message" ? item.content : []));
   return parts.map(({ text }) => text).join("");
 }

@@ -101,6 +101,7 @@ export function responseRequest(value: unknown, info: ModelInfo, memory: Memory)
       metadata: params.metadata(given.metadata),
       model: info.id,
       output: [],
+      output_text: "",
       parallel_tool_calls: isParallel,
       previous_response_id: previous.id,
       reasoning: { effort: effort ?? null, summary: null },
@@ -113,8 +114,7 @@ export function responseRequest(value: unknown, info: ModelInfo, memory: Memory)
       top_logprobs: topLogprobs,
       top_p: numbers.topP ?? 1,
       truncation: "disabled",
-      usage: null,
-      user: (given.user as string | undefined) ?? null,
+      ...(given.user === undefined ? {} : { user: given.user as string }),
     },
   };
 }
@@ -127,7 +127,7 @@ function previousItems(value: unknown, memory: Memory): { id: string | null; ite
   return { id, items };
 }
 
-function readTools(value: unknown): { engine: readonly EngineChatTool[]; told: ResponseFunctionTool[] } {
+function readTools(value: unknown): { engine: readonly EngineChatTool[]; told: Required<ResponseFunctionTool>[] } {
   const engine = list(value, "tools").map((tool, index) => {
     const place = `tools[${index}]`;
     const given = validate.object(tool, place);
@@ -135,7 +135,7 @@ function readTools(value: unknown): { engine: readonly EngineChatTool[]; told: R
     if (type !== "function") throw badType(type, place);
     return functionTool({ ...described, strict: given.strict === undefined ? true : given.strict }, place);
   });
-  const told = engine.map(({ function: { name, description, parameters, strict } }): ResponseFunctionTool => {
+  const told = engine.map(({ function: { name, description, parameters, strict } }): Required<ResponseFunctionTool> => {
     return {
       type: "function",
       name,

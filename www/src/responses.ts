@@ -13,7 +13,7 @@ import type {
 } from "./openai-responses.js";
 import { refuseWithoutChat, requestSignal } from "./params.js";
 import type { Item } from "./responses-input.js";
-import { ResponseWriter, outputText } from "./responses-output.js";
+import { ResponseWriter } from "./responses-output.js";
 import { responseRequest, type Memory, type ResponseRequest } from "./responses-params.js";
 import { openStream, type ApiStream } from "./stream.js";
 import type { ModelInfo } from "./types.js";
@@ -73,7 +73,7 @@ export class Responses {
    * @throws {PesiError} of kind `invalid_argument` where there is none of that id
    */
   async retrieve(id: string): Promise<Response> {
-    return withText(structuredClone(this.#get(id).response));
+    return structuredClone(this.#get(id).response);
   }
 
   /**
@@ -95,7 +95,7 @@ export class Responses {
   async #whole(request: ResponseRequest, signal: AbortSignal | undefined): Promise<Response> {
     const writer = new ResponseWriter(request, () => {});
     const answered = await answerTurn(this.#start, request.turn, signal, (piece, token) => writer.write(piece, token));
-    return withText(this.#finish(request, writer, answered));
+    return this.#finish(request, writer, answered);
   }
 
   #stream(request: ResponseRequest, signal: AbortSignal | undefined): Promise<ResponseStream> {
@@ -131,8 +131,4 @@ export class Responses {
     }
     return response;
   }
-}
-
-function withText(response: Response): Response {
-  return { ...response, output_text: outputText(response) };
 }
