@@ -65,6 +65,11 @@ impl Grammars {
         Ok(Self { factory, n_vocab, end })
     }
 
+    /// Bits of a mask.
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
     /// The grammar of a constraint, at the start of a text.
     ///
     /// # Errors

@@ -6,15 +6,12 @@
 //! formats it begins with the text, after what the model thinks if it does. While a grammar cannot end,
 //! no token that ends a turn may come; when it is complete, nothing else may.
 
-use super::Description;
+use super::Request;
 use crate::{
-    chat::{
-        ChatFormat,
-        harmony::{ANALYSIS, COMMENTARY, FINAL, Harmony},
-    },
+    chat::harmony::{ANALYSIS, COMMENTARY, FINAL, Harmony},
     constrain::{Constraint, Grammar, Grammars, Mask},
     error::{Error, Result},
-    sampler::{SamplingParams, is_excluded},
+    sampler::is_excluded,
     tokenizer::Tokenizer,
 };
 
@@ -182,33 +179,28 @@ struct Messages {
 }
 
 impl Guide {
-    /// A guide at the start of an answer to `prompt`. `is_chat` says that the answer is in the model's chat format.
+    /// A guide at the start of an answer to the prompt of `request`, in harmony where that is the format of
+    /// the answer.
     ///
     /// # Errors
     /// Those of [`Grammars::compile`]; `invalid_argument` for demands that contradict each other;
     /// `unsupported` for calls of a model whose format is not known well enough.
     pub fn new(
-        demands: &Demands,
-        description: &Description,
+        request: &Request,
+        tokenizer: &Tokenizer,
+        harmony: Option<&Harmony>,
         grammars: &Grammars,
-        sampling: &SamplingParams,
-        prompt: &[u32],
-        is_chat: bool,
     ) -> Result<Self> {
-        let tokenizer = description.tokenizer.as_ref();
+        let Request { demands, sampling, tokens: prompt, chat: is_chat, .. } = request;
         let answer = demands.answer.as_ref().map(|answer| grammars.compile(answer)).transpose()?;
-        let harmony = match &description.chat {
-            Some(ChatFormat::Harmony(harmony)) if is_chat => Some(harmony),
-            _ => None,
-        };
         let (stage, messages) = match harmony {
             Some(harmony) => {
                 let messages = Messages::new(demands, tokenizer, harmony, grammars, answer)?;
                 (Stage::Listed { lists: messages.headers.clone(), n_matched: 0 }, Some(messages))
             }
-            None if demands.tools.is_empty() => {
+            None if demands.tools.is_empty() && demands.tool_choice == ToolChoice::Auto => {
                 let ends = tokenizer.stop_ids().to_vec();
-                let thoughts = if is_chat { think_tokens(tokenizer)? } else { None };
+                let thoughts = if *is_chat { think_tokens(tokenizer)? } else { None };
                 let said = Said { grammar: answer, ends, thoughts };
                 (said.after(prompt), None)
             }
@@ -217,11 +209,11 @@ impl Guide {
                     .with("parameter", "tools"));
             }
         };
-        let mut text = Mask::none(description.config.n_vocab);
+        let mut text = Mask::none(grammars.n_vocab());
         let is_text = |id: &u32| !tokenizer.is_special(*id) && tokenizer.token_bytes(*id).is_some();
         (0..tokenizer.n_vocab() as u32).filter(is_text).for_each(|id| text.allow(id));
         tokenizer.stop_ids().iter().for_each(|&id| text.remove(id));
-        let biases = sampling.biases(description.config.n_vocab);
+        let biases = sampling.biases(grammars.n_vocab());
         let excluded = (0..).zip(&biases).filter(|(_, bias)| is_excluded(bias));
         Ok(Self { stage, messages, text, excluded: excluded.map(|(id, _)| id).collect() })
     }
@@ -407,4 +399,105 @@ fn think_tokens(tokenizer: &Tokenizer) -> Result<Option<[u32; 2]>> {
         }
     }
     Ok(Some(tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{sampler::SamplingParams, tokenizer::GgufVocabulary};
+
+    const END: &str = "<|im_end|>";
+
+    /// A model that thinks, with a token for each of a few characters, in a format without messages.
+    struct Model {
+        tokenizer: Arc<Tokenizer>,
+        grammars: Grammars,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let names = ["{", "}", "a", "1", "\u{10a}", "<think>", "</think>", END];
+            let types = [1, 1, 1, 1, 1, 4, 4, 3];
+            let tokenizer = Tokenizer::from_gguf_vocabulary(&GgufVocabulary {
+                model: "gpt2",
+                pre: Some("gpt-4o"),
+                tokens: names.to_vec(),
+                token_types: &types,
+                ..Default::default()
+            });
+            let tokenizer = Arc::new(tokenizer.unwrap());
+            // The embedding has more rows than there are tokens.
+            let grammars = Grammars::new(tokenizer.clone(), 40).unwrap();
+            Self { tokenizer, grammars }
+        }
+
+        fn guide(&self, prompt: &str, chat: bool) -> Guide {
+            let answer = Some(Constraint::Regex("\\{\\}1?".to_owned()));
+            let request = Request {
+                tokens: self.tokenizer.encode(prompt).unwrap(),
+                max_tokens: None,
+                sampling: SamplingParams::default(),
+                stop: Vec::new(),
+                ignore_eos: false,
+                reuse_prefix: true,
+                chat,
+                demands: Demands { answer, ..Default::default() },
+            };
+            Guide::new(&request, &self.tokenizer, None, &self.grammars).unwrap()
+        }
+
+        /// The names of the tokens that may come next; none where all may.
+        fn next(&self, guide: &mut Guide) -> Vec<String> {
+            let Next::Among(mask) = guide.next().unwrap() else { return Vec::new() };
+            let ids = (0..40).filter(|&id| mask.has(id));
+            ids.map(|id| self.tokenizer.decode(&[id])).collect()
+        }
+
+        fn push(&self, guide: &mut Guide, text: &str) {
+            let tokens = self.tokenizer.encode(text).unwrap();
+            tokens.into_iter().for_each(|token| guide.push(token).unwrap());
+        }
+    }
+
+    const THOUGHTS: [&str; 7] = ["{", "}", "a", "1", "\n", "<think>", "</think>"];
+
+    #[test]
+    fn a_grammar_begins_with_the_text_or_after_what_is_thought() {
+        let model = Model::new();
+        let mut guide = model.guide("a", true);
+        assert_eq!(model.next(&mut guide), ["{", "<think>"]);
+        model.push(&mut guide, "<think>");
+        assert_eq!(model.next(&mut guide), THOUGHTS);
+        model.push(&mut guide, "a}1a");
+        assert_eq!(model.next(&mut guide), THOUGHTS);
+        model.push(&mut guide, "</think>");
+        assert_eq!(model.next(&mut guide), ["{"]);
+        model.push(&mut guide, "{");
+        assert_eq!(model.next(&mut guide), ["}"]);
+        model.push(&mut guide, "}");
+        assert_eq!(model.next(&mut guide), ["1", END]);
+        model.push(&mut guide, "1");
+        assert_eq!(model.next(&mut guide), [END]);
+        assert!(!guide.is_complete());
+        model.push(&mut guide, END);
+        assert_eq!(model.next(&mut guide), [""; 0]);
+    }
+
+    #[test]
+    fn thoughts_may_have_begun_in_the_prompt_and_need_not_come() {
+        let model = Model::new();
+        let mut guide = model.guide("<think>a</think>a<think>", true);
+        assert_eq!(model.next(&mut guide), THOUGHTS);
+        model.push(&mut guide, "</think>{");
+        assert_eq!(model.next(&mut guide), ["}"]);
+
+        let mut guide = model.guide("<think></think>", true);
+        model.push(&mut guide, "{");
+        assert_eq!(model.next(&mut guide), ["}"]);
+
+        let mut guide = model.guide("<think>", false);
+        assert_eq!(model.next(&mut guide), ["{"]);
+    }
 }

@@ -386,8 +386,11 @@ impl Session {
             None => Grammars::new(description.tokenizer.clone(), description.config.n_vocab)?,
         };
         let grammars = self.grammars.insert(grammars);
-        let Request { demands, sampling, tokens, chat, .. } = request;
-        Guide::new(demands, description, grammars, sampling, tokens, *chat).map(Some)
+        let harmony = match &description.chat {
+            Some(ChatFormat::Harmony(harmony)) if request.chat => Some(harmony),
+            _ => None,
+        };
+        Guide::new(request, &description.tokenizer, harmony, grammars).map(Some)
     }
 
     /// What takes an answer apart, where it is one in the model's chat format.
