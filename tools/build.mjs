@@ -9,7 +9,6 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
-import { build as bundle } from "esbuild";
 
 import { dist, packageProgram, query, root, run, runAsProgram, say } from "./process.mjs";
 import { setUpBuild } from "./setup.mjs";
@@ -95,6 +94,8 @@ async function buildScripts() {
   for (const project of ["tsconfig.json", "www/demo/tsconfig.json"]) {
     await run(process.execPath, [tsc, "-p", project]);
   }
+  // Only here: on a fresh machine it is installed after this module is read.
+  const { build: bundle } = await import("esbuild");
   await bundle({
     entryPoints: [path.join(root, "www", "src", CODEC)],
     outfile: path.join(dist, CODEC),
