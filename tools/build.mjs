@@ -9,7 +9,6 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
-
 import { dist, packageProgram, query, root, run, runAsProgram, say } from "./process.mjs";
 import { setUpBuild } from "./setup.mjs";
 import { checkSizes } from "./sizes.mjs";
