@@ -187,6 +187,7 @@ impl Model {
             &ChatRequest {
                 messages: from_js(messages)?,
                 tools: options.tools,
+                response_format: options.response_format,
                 reasoning_effort: options.reasoning_effort,
                 now: (js_sys::Date::now() / 1e3) as i64,
             },

@@ -11,7 +11,7 @@ use super::{
     sums::Sums,
 };
 use crate::{
-    chat::harmony::{CHANNELS, MessageKind, Role},
+    chat::harmony::{CHANNELS, MessageKind, ResponseFormat, Role},
     constrain::Constraint,
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
@@ -394,6 +394,8 @@ pub struct RenderOptions {
     pub reasoning_effort: Option<String>,
     /// The functions that the model may call, as OpenAI's API describes them.
     pub tools: Option<serde_json::Value>,
+    /// The form that the answer must have.
+    pub response_format: Option<ResponseFormat>,
 }
 
 #[derive(Serialize)]

@@ -110,6 +110,22 @@ fn tools_are_functions() {
 }
 
 #[test]
+fn the_form_of_the_answer_stands_among_the_instructions() {
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    let format =
+        json!({ "name": "city", "description": "A city.", "schema": { "type": "object" } });
+    let response_format = Some(serde_json::from_value(format).unwrap());
+    let request = ChatRequest { response_format, ..request(messages) };
+    assert_eq!(
+        prompt(&request),
+        format!(
+            "{SYSTEM}<|end|><|start|>developer<|message|># Response Formats\n\n## city\n\n// A city.\n\
+             {{\"type\":\"object\"}}<|end|><|start|>user<|message|>Hi<|end|><|start|>assistant"
+        )
+    );
+}
+
+#[test]
 fn reasoning_is_kept_while_calls_are_under_way() {
     let mut messages = vec![
         json!({ "role": "user", "content": "Weather?" }),

@@ -109,6 +109,7 @@ fn prompt_tokens(args: &GenerateArgs, session: &Session) -> Result<Vec<u32>> {
                 &ChatRequest {
                     messages: json!([{ "role": "user", "content": message }]),
                     tools: None,
+                    response_format: None,
                     reasoning_effort: args.effort.clone(),
                     now: now.as_secs() as i64,
                 },

@@ -15,7 +15,7 @@ use super::{
     CONSTRAIN,
     conversation::{
         ANALYSIS, COMMENTARY, Conversation, DeveloperContent, FINAL, Message, ReasoningEffort,
-        Role, SystemContent, ToolDescription, ToolNamespace,
+        ResponseFormat, Role, SystemContent, ToolDescription, ToolNamespace,
     },
     render::FUNCTIONS,
 };
@@ -32,6 +32,9 @@ pub struct ChatRequest {
     pub messages: Value,
     /// The functions that the model may call, as OpenAI's API describes them.
     pub tools: Option<Value>,
+    /// The form that the answer must have. The model is told of it in harmony; templates have no place
+    /// for it.
+    pub response_format: Option<ResponseFormat>,
     /// `low`, `medium` or `high`; without one, the usual measure.
     pub reasoning_effort: Option<String>,
     /// The current time in seconds since 1970. The model is told the date in UTC: add the offset of
@@ -62,7 +65,7 @@ impl Conversation {
         let developer = DeveloperContent {
             instructions: (!turns.instructions.is_empty()).then(|| turns.instructions.join("\n\n")),
             tools: has_functions.then(|| BTreeMap::from([(FUNCTIONS.to_owned(), namespace)])),
-            response_formats: Vec::new(),
+            response_formats: request.response_format.iter().cloned().collect(),
         };
         let mut messages = vec![Message::new(Role::System, system)];
         if developer != DeveloperContent::default() {
