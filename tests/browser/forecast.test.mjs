@@ -14,7 +14,15 @@ const SPEED_FACTOR = 1.5;
 /** A power of two: on the CPU, keys and values grow by doubling. */
 const CONTEXT_LENGTH = 256;
 
-const MODELS = { SmolLM2: smollm2(), "a1, a folder": goldenFolder("a1-basic"), "a1, GGUF": golden("a1-basic.bf16.gguf") };
+const MODELS = {
+  SmolLM2: smollm2(),
+  "a1, a folder": goldenFolder("a1-basic"),
+  "a1, GGUF": golden("a1-basic.bf16.gguf"),
+  "a1, GGUF in 8 bits": golden("a1-basic.q8.gguf"),
+  "a2, a folder": goldenFolder("a2-ratios"),
+  "a2, GGUF": golden("a2-ratios.bf16.gguf"),
+  "a2, GGUF in 8 bits": golden("a2-ratios.q8.gguf"),
+};
 
 /** Tokens a round, and rounds, of the speed of an answer. */
 const SPEEDS = { cpu: { nTokens: 24, rounds: 5 }, webgpu: { nTokens: 6, rounds: 3 } };
