@@ -19,7 +19,8 @@ use pesi::{
         Store, StoredFile, heads_hash,
     },
     weights::{
-        Keeper, Loaded, Pieces, Precision, Section, Sink, WeightId, fetch_missing, load_pieces,
+        Keeper, Loaded, Piece, Pieces, Precision, Section, Sink, WeightId, fetch_missing,
+        load_pieces,
     },
 };
 use sha2::{Digest, Sha256};
@@ -196,11 +197,7 @@ impl Model {
                 Description::open(&LocalFolder(path.clone()), &entry).await.unwrap();
             let plan = description.plan(Precision::Compact).unwrap();
             let names = description.tensors.file_names();
-            let span = |name: &String| {
-                let head = heads.get(name).unwrap();
-                head.bytes.len() as u64..head.len
-            };
-            let pieces = Pieces::new(&plan.weights, &names.iter().map(span).collect::<Vec<_>>());
+            let pieces = description.pieces(&plan, &heads);
             let n_bytes = Rc::new(Cell::new(0));
             let wrong = Rc::new(Cell::new(None));
             let counted = |inner: Rc<dyn Source>| {
@@ -273,8 +270,7 @@ impl Model {
     }
 
     fn largest_piece(&self) -> u64 {
-        let size = |piece: &pesi::weights::Piece| piece.source.end - piece.source.start;
-        self.pieces.iter().map(size).max().unwrap()
+        self.pieces.iter().map(Piece::source_bytes).max().unwrap()
     }
 }
 
@@ -442,7 +438,7 @@ fn a_piece_that_comes_back_as_another_is_not_stored() {
         model.wrong.set(None);
         let (written, n_read) = model.load(&disk, Access::Write);
         assert!(written.unwrap() == model.right);
-        assert_eq!(n_read, piece.source.end - piece.source.start);
+        assert_eq!(n_read, piece.source_bytes());
     }
 }
 

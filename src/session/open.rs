@@ -12,7 +12,7 @@ use crate::{
     ops::Plan,
     source::{Folder, Source},
     tokenizer::Tokenizer,
-    weights::Precision,
+    weights::{Pieces, Precision},
 };
 
 /// How the files of a model are found in their folder.
@@ -124,6 +124,14 @@ impl Description {
     /// `invalid_model` and `unsupported` naming the tensor.
     pub fn plan(&self, precision: Precision) -> Result<Plan> {
         model::plan(&self.tensors, &self.config, precision, self.rope_divisors.as_deref())
+    }
+
+    /// The pieces of the weights of `plan`, in files that begin with `heads`.
+    pub fn pieces(&self, plan: &Plan, heads: &Heads) -> Pieces {
+        let span =
+            |name: &String| heads.get(name).map_or(0..0, |head| head.bytes.len() as u64..head.len);
+        let spans: Vec<_> = self.tensors.file_names().iter().map(span).collect();
+        Pieces::new(&plan.weights, &spans)
     }
 }
 

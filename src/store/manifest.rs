@@ -8,7 +8,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    session::Heads,
+    ops::Plan,
+    session::{Description, Heads},
     weights::{Pieces, Precision},
 };
 
@@ -102,6 +103,17 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(json).ok()?;
         (manifest.packing == PACKING).then_some(manifest)
+    }
+
+    /// What the model is by its `heads`, how it is computed, and its pieces.
+    ///
+    /// # Errors
+    /// Those of [`Description::new`] and [`Description::plan`].
+    pub fn describe(&self, heads: &Heads) -> Result<(Description, Plan, Pieces)> {
+        let description = Description::new(heads, self.rope_divisors.clone())?;
+        let plan = description.plan(self.precision)?;
+        let pieces = description.pieces(&plan, heads);
+        Ok((description, plan, pieces))
     }
 
     /// Whether the pieces are those that this manifest counts.

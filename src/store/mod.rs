@@ -199,7 +199,7 @@ impl Entry {
     /// As [`create`](Self::create).
     ///
     /// # Panics
-    /// When the manifest is not of the same files.
+    /// When the manifest is not of the same heads.
     pub async fn renew(
         mut self,
         folder: &dyn StorageFolder,
@@ -207,7 +207,7 @@ impl Entry {
         heads: Heads,
         pieces: &Pieces,
     ) -> Result<Self> {
-        assert!(self.manifest.is_of(&heads) && manifest.is_of(&heads));
+        assert_eq!(self.manifest.heads_hash, manifest.heads_hash);
         let journal_file = open_to_write(folder, JOURNAL).await?;
         for (index, (before, now)) in self.manifest.files.iter().zip(&manifest.files).enumerate() {
             let of_file = pieces.files().get(index).map_or(0..0, |file| file.pieces.clone());
@@ -524,6 +524,7 @@ fn shard_name(index: usize) -> String {
     format!("shard-{index:04}.bin")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -23,7 +23,8 @@ pub fn to_js(error: Error) -> JsValue {
     object.into()
 }
 
-fn set(object: &Object, name: &str, value: &JsValue) {
+/// Sets a property of a new object.
+pub fn set(object: &Object, name: &str, value: &JsValue) {
     Reflect::set(object, &name.into(), value).expect("a new object takes properties");
 }
 

@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use super::{
     host::WorkerHost,
-    load::{context_length, cut},
+    load::context_length,
     opfs::Models,
     options::{Memory, SourceOptions, Target},
 };
 use crate::{
     error::{Detail, Error, Result},
     forecast::forecast as forecast_on_device,
-    session::{Description, Heads},
-    store::Entry,
+    session::{Heads, Opened},
+    store::{Entry, Manifest},
 };
 
 /// What is expected of a model.
@@ -50,20 +50,20 @@ pub async fn forecast(
     target: &Target,
     host: &Rc<WorkerHost>,
 ) -> Result<Forecast> {
-    let entry = stored(source, target).await;
-    let (heads, description, stored_bytes) = match entry {
-        Some((entry, heads)) => {
-            let divisors = entry.manifest.rope_divisors.clone();
-            let description = Description::new(&heads, divisors)?;
-            (heads, description, entry.downloaded_bytes())
+    let (heads, (description, plan, pieces), stored_bytes) = match stored(source, target).await {
+        Some((manifest, heads, stored_bytes)) => {
+            let described = manifest.describe(&heads)?;
+            (heads, described, stored_bytes)
         }
         None => {
-            let opened = source.open(&target.signal, Rc::new(|_| ())).await?;
-            (opened.heads, opened.description, 0)
+            let Opened { description, heads, .. } =
+                source.open(&target.signal, Rc::new(|_| ())).await?;
+            let plan = description.plan(target.precision)?;
+            let pieces = description.pieces(&plan, &heads);
+            (heads, (description, plan, pieces), 0)
         }
     };
-    let plan = description.plan(target.precision)?;
-    let total_bytes = cut(&plan, &heads, &description).source_bytes() + heads.len() as u64;
+    let total_bytes = pieces.source_bytes() + heads.len() as u64;
     let wanted = context_length(&description, target.context_length)?;
     let config = &description.config;
     let longest = config.context_length;
@@ -85,13 +85,14 @@ pub async fn forecast(
     })
 }
 
-/// What storage has of the model, where it can be had.
-async fn stored(source: &SourceOptions, target: &Target) -> Option<(Entry, Heads)> {
+/// What storage has of the model, where it can be had, and the bytes of its files that are there.
+async fn stored(source: &SourceOptions, target: &Target) -> Option<(Manifest, Heads, u64)> {
     let models = Models::open().await.ok()?;
     let folder = models.folder(&source.id, target.precision);
     let entry = Entry::read_of(&folder, &source.id, target.precision).await.ok()??;
-    let heads = entry.heads.clone()?;
-    Some((entry, heads))
+    let stored_bytes = entry.downloaded_bytes();
+    let Entry { manifest, heads, .. } = entry;
+    Some((manifest, heads?, stored_bytes))
 }
 
 /// A sentence for people on why a model does not fit.

@@ -24,7 +24,7 @@ use crate::{
     source::Source,
     store::{
         Access, Entry, Manifest, Nowhere, PACKING, Reason, StorageFolder, Store, StoredFile,
-        heads_hash,
+        heads_hash, hex,
     },
     weights::{Keeper, Loaded as LoadedPiece, Pieces, load_pieces},
 };
@@ -147,7 +147,7 @@ impl Load<'_> {
         let Opened { description, heads, sources } =
             self.source.open(&self.options.target.signal, self.on_bytes()).await?;
         let plan = description.plan(self.options.target.precision)?;
-        let pieces = cut(&plan, &heads, &description);
+        let pieces = description.pieces(&plan, &heads);
         let sums = match &self.source.sums {
             Some(sums) => sums.fetch(&self.options.target.signal).await,
             None => HashMap::new(),
@@ -173,7 +173,7 @@ impl Load<'_> {
             created_at: js_sys::Date::now(),
         };
         // Where only the heads were in doubt, and are the same, pieces stay.
-        let entry = match entry.filter(|entry| entry.manifest.is_of(&heads)) {
+        let entry = match entry.filter(|entry| entry.manifest.heads_hash == manifest.heads_hash) {
             Some(entry) => entry.renew(folder, manifest, heads, &pieces).await?,
             None => Entry::create(folder, manifest, heads).await?,
         };
@@ -189,9 +189,7 @@ impl Load<'_> {
         access: Access,
     ) -> Result<OnDevice> {
         let heads = entry.heads.as_ref().expect("callers have looked");
-        let description = Description::new(heads, entry.manifest.rope_divisors.clone())?;
-        let plan = description.plan(self.options.target.precision)?;
-        let pieces = cut(&plan, heads, &description);
+        let (description, plan, pieces) = entry.manifest.describe(heads)?;
         let files = self.source.folder(&self.options.target.signal, self.on_bytes()).0;
         let known = |file| files.known(file);
         let sources = match access {
@@ -221,8 +219,11 @@ impl Load<'_> {
         self.reporter.begin(phase, &self.source.id, pieces.source_bytes())?;
         let mut progress = |LoadedPiece { piece, was_kept }| {
             let piece = pieces.get(piece);
-            let bytes = piece.source.end - piece.source.start;
-            self.reporter.done(bytes, names.get(piece.file).map(String::as_str), was_kept)
+            self.reporter.done(
+                piece.source_bytes(),
+                names.get(piece.file).map(String::as_str),
+                was_kept,
+            )
         };
         let OnDevice { plan, engine, .. } = &mut on_device;
         let sink = engine.as_mut();
@@ -302,17 +303,6 @@ pub fn context_length(description: &Description, wanted: Option<usize>) -> Resul
     Ok(context_length)
 }
 
-/// The pieces of a model's weights.
-pub fn cut(plan: &Plan, heads: &Heads, description: &Description) -> Pieces {
-    let spans: Vec<_> = description
-        .tensors
-        .file_names()
-        .iter()
-        .map(|name| heads.get(name).map_or(0..0, |head| head.bytes.len() as u64..head.len))
-        .collect();
-    Pieces::new(&plan.weights, &spans)
-}
-
 /// The files with tensors, as far as they are known. A published sum counts where all of the file is
 /// fetched.
 fn stored_files(
@@ -338,8 +328,7 @@ fn stored_files(
 fn check_small_files(heads: &Heads, sums: &HashMap<String, String>) -> Result<()> {
     for head in heads.0.iter().filter(|head| head.bytes.len() as u64 == head.len) {
         let Some(expected) = sums.get(&head.name) else { continue };
-        let found: String =
-            Sha256::digest(&head.bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let found = hex(&Sha256::digest(&head.bytes));
         if !found.eq_ignore_ascii_case(expected) {
             return Err(Error::invalid("the file is not the one that was published")
                 .with("file", head.name.as_str())

@@ -10,7 +10,7 @@ use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, BroadcastChannel, MessageEvent};
 
-use super::error::{cast, from_thrown};
+use super::error::{cast, from_thrown, set};
 use crate::{
     error::{Error, ErrorKind, Result},
     store::Access,
@@ -55,10 +55,6 @@ impl Lock {
         set(&options, "ifAvailable", &JsValue::TRUE);
         request(name, access, &options).await
     }
-}
-
-fn set(object: &Object, name: &str, value: &JsValue) {
-    Reflect::set(object, &name.into(), value).expect("a new object takes properties");
 }
 
 /// Whether a file can be open for several readers. Browsers that know no modes of access open files for

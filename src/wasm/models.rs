@@ -8,7 +8,6 @@ use web_sys::AbortSignal;
 
 use super::{
     host::WorkerHost,
-    load::cut,
     lock::Lock,
     opfs::{ModelFolder, Models},
     options::SourceOptions,
@@ -16,7 +15,6 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    session::Description,
     store::{Access, Entry, StorageFolder, Store},
     weights::{Keeper, Loaded, Precision, fetch_missing},
 };
@@ -230,9 +228,7 @@ impl Run<'_> {
     /// Which stored pieces are damaged, and how many bytes were checked.
     async fn check(&self, entry: Entry) -> Result<(Vec<usize>, u64)> {
         let heads = entry.heads.as_ref().expect("callers have looked");
-        let description = Description::new(heads, entry.manifest.rope_divisors.clone())?;
-        let plan = description.plan(entry.manifest.precision)?;
-        let pieces = cut(&plan, heads, &description);
+        let (_, _, pieces) = entry.manifest.describe(heads)?;
         self.reporter.begin("verify", &entry.manifest.id, entry.stored_bytes())?;
         let mut store =
             Store::open(&self.folder, entry, &pieces, Access::Read, self.host.clone()).await?;
@@ -256,20 +252,19 @@ impl Run<'_> {
         let origin = entry.manifest.origin.clone().filter(|_| self.repair && was_complete);
         let source =
             origin.map(|origin| SourceOptions::at(&entry.manifest.id, origin)).transpose()?;
-        let heads = match (&entry.heads, &source) {
-            (Some(heads), _) => heads.clone(),
-            (None, Some(source)) => source.open(self.signal, Rc::new(|_| ())).await?.heads,
+        let fetched = match (&entry.heads, &source) {
+            (Some(_), _) => None,
+            (None, Some(source)) => Some(source.open(self.signal, Rc::new(|_| ())).await?.heads),
             (None, None) => return Ok(false),
         };
-        if !entry.manifest.is_of(&heads) {
+        if fetched.as_ref().is_some_and(|heads| !entry.manifest.is_of(heads)) {
             return Ok(false);
         }
-        let description = Description::new(&heads, entry.manifest.rope_divisors.clone())?;
-        let plan = description.plan(entry.manifest.precision)?;
-        let pieces = cut(&plan, &heads, &description);
-        let entry = match entry.heads {
-            Some(_) => entry,
-            None => {
+        let heads = entry.heads.as_ref().or(fetched.as_ref()).expect("stored, or fetched above");
+        let (_, plan, pieces) = entry.manifest.describe(heads)?;
+        let entry = match fetched {
+            None => entry,
+            Some(heads) => {
                 let manifest = entry.manifest.clone();
                 entry.renew(&self.folder, manifest, heads, &pieces).await?
             }
@@ -284,11 +279,11 @@ impl Run<'_> {
             let sources: Vec<_> =
                 files.iter().map(|file| folder.known(file)).collect::<Result<_>>()?;
             let missing = pieces.iter().enumerate().filter(|(index, _)| !store.has(*index));
-            let n_bytes = missing.map(|(_, piece)| piece.source.end - piece.source.start).sum();
+            let n_bytes = missing.map(|(_, piece)| piece.source_bytes()).sum();
             self.reporter.begin("download", &store.entry().manifest.id.clone(), n_bytes)?;
             let mut progress = |Loaded { piece, .. }| {
                 let piece = pieces.get(piece);
-                self.reporter.done(piece.source.end - piece.source.start, None, false)
+                self.reporter.done(piece.source_bytes(), None, false)
             };
             fetch_missing(&sources, &plan.weights, &pieces, &mut store, &mut progress).await?;
         }

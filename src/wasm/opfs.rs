@@ -14,7 +14,7 @@ use super::error::{cast, from_thrown};
 use crate::{
     error::{Error, ErrorKind, Result},
     source::LocalFuture,
-    store::{Access, StorageFile, StorageFolder},
+    store::{Access, StorageFile, StorageFolder, hex},
     weights::Precision,
 };
 
@@ -41,8 +41,7 @@ impl Models {
     /// The folder for a model, whether or not it is stored.
     pub fn folder(&self, id: &str, precision: Precision) -> ModelFolder {
         let digest = Sha256::digest(format!("{id}\n{precision:?}").as_bytes());
-        let name = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        ModelFolder { models: self.0.clone(), name }
+        ModelFolder { models: self.0.clone(), name: hex(&digest[..16]) }
     }
 
     /// The folders of all models.

@@ -175,7 +175,7 @@ impl<'a> Fetcher<'a> {
 
 async fn read(files: &[Rc<dyn Source>], pieces: &Pieces, index: usize) -> Result<Vec<u8>> {
     let piece = pieces.get(index);
-    let mut bytes = vec![0; (piece.source.end - piece.source.start) as usize];
+    let mut bytes = vec![0; piece.source_bytes() as usize];
     let source = &files[piece.file];
     source.read(piece.source.start, &mut bytes).await?;
     if pieces.files()[piece.file].pieces.end == index + 1 {

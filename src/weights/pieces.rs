@@ -43,6 +43,13 @@ pub struct Piece {
     chunks: Range<usize>,
 }
 
+impl Piece {
+    /// Number of the bytes of the file.
+    pub fn source_bytes(&self) -> u64 {
+        self.source.end - self.source.start
+    }
+}
+
 /// What is known of the pieces of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilePieces {
@@ -125,7 +132,7 @@ impl Pieces {
 
     /// Bytes that all pieces take of the files.
     pub fn source_bytes(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.source.end - piece.source.start).sum()
+        self.pieces.iter().map(Piece::source_bytes).sum()
     }
 
     /// Bytes of all pieces in packed form.
@@ -146,7 +153,7 @@ impl Pieces {
         packed: &mut [u8],
     ) {
         let piece = &self.pieces[index];
-        assert_eq!(source.len() as u64, piece.source.end - piece.source.start);
+        assert_eq!(source.len() as u64, piece.source_bytes());
         let mut rest = packed;
         for chunk in &self.chunks[piece.chunks.clone()] {
             let (weight, segment, part) = chunk.place(table);

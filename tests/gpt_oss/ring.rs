@@ -23,6 +23,23 @@ fn fresh(device: &DeviceKind) -> Session {
     session(&folder("a1-basic"), device, Precision::Exact, CONTEXT)
 }
 
+/// Of how many of `tokens` the caches held keys and values already.
+fn cached_tokens(session: &mut Session, tokens: Vec<u32>) -> usize {
+    let request = Request {
+        tokens,
+        max_tokens: Some(1),
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        ignore_eos: true,
+        reuse_prefix: true,
+        chat: false,
+        demands: Default::default(),
+    };
+    let mut ignore = |_: &[TokenEvent]| Ok(());
+    let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
+    pollster::block_on(run).unwrap().cached_tokens
+}
+
 /// What a session says after others is what a fresh one says: after going back a little, which the ring
 /// still holds, and after going back so far that it does not.
 #[test]
@@ -46,21 +63,7 @@ fn what_a_ring_has_lost_is_computed_anew() {
     let device = devices().remove(0);
     let mut session = fresh(&device);
     let long = prompt(1500, 1);
-    let mut cached = |tokens: Vec<u32>| {
-        let request = Request {
-            tokens,
-            max_tokens: Some(1),
-            sampling: SamplingParams::default(),
-            stop: Vec::new(),
-            ignore_eos: true,
-            reuse_prefix: true,
-            chat: false,
-            demands: Default::default(),
-        };
-        let mut ignore = |_: &[TokenEvent]| Ok(());
-        let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
-        pollster::block_on(run).unwrap().cached_tokens
-    };
+    let mut cached = |tokens: Vec<u32>| cached_tokens(&mut session, tokens);
     assert_eq!(cached(long.clone()), 0);
     assert_eq!(cached(long[..1400].to_vec()), 1399);
     // The ring holds positions from 1500 − (16 + 1024) on.
@@ -85,19 +88,7 @@ fn conversations_that_take_turns_keep_their_rings() {
             }
         }
         // What was said in between came back with its place.
-        let request = Request {
-            tokens: tokens[0].clone(),
-            max_tokens: Some(1),
-            sampling: SamplingParams::default(),
-            stop: Vec::new(),
-            ignore_eos: true,
-            reuse_prefix: true,
-            chat: false,
-            demands: Default::default(),
-        };
-        let mut ignore = |_: &[TokenEvent]| Ok(());
-        let run = session.generate(&request, &NoHost, &|| false, &mut ignore);
-        let cached = pollster::block_on(run).unwrap().cached_tokens;
+        let cached = cached_tokens(&mut session, tokens[0].clone());
         assert!(cached >= 1500, "{device:?}: {cached}");
     }
 }
