@@ -73,6 +73,7 @@ let loadingController: AbortController | undefined;
 /** How the last load was to be, beside what the page has no say in. */
 let lastSettings: LoadSettings = {};
 let knowsStored = false;
+let choiceTurn = 0;
 
 type LoadSettings = Pick<LoadOptions, "cache" | "contextLength" | "precision">;
 type View = "picker" | "loading" | "chat";
@@ -87,8 +88,10 @@ function show(view: View): void {
 
 /** Shows what the chosen model would take; of other servers' only once somebody asks, or if some of it is here. */
 async function showChosen(isTyping: boolean): Promise<void> {
+  const turn = ++choiceTurn;
   await released();
-  if (document.body.dataset.view !== "picker" || !knowsStored) return;
+  // What was chosen or typed meanwhile has its own turn.
+  if (turn !== choiceTurn || document.body.dataset.view !== "picker" || !knowsStored) return;
   const choice = currentChoice();
   if (typeof choice === "string") return hideForecast();
   const isFree = choice.host === undefined || stored.withId(choice.id) !== undefined;
