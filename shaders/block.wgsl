@@ -62,6 +62,43 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
 #endif
 
 #ifdef LAYOUT_FP4
+#ifdef HALF_CODES
+// Codes are read as f16: their lower three bits become the lower two of the exponent and the highest of
+// the mantissa, so that numbers come out 2^14 times too small, among them a subnormal one. Two codes
+// that are 16 bits apart are read at once, here those of `shift` and of 16 bits more.
+const TO_DOUBLED: f32 = 32768.0;
+
+fn pairs(words: vec4<u32>, shift: u32) -> vec4<u32> {
+    let codes = words >> vec4<u32>(shift);
+    return ((codes << vec4<u32>(12u)) & vec4<u32>(0x80008000u))
+        | ((codes << vec4<u32>(9u)) & vec4<u32>(0x0e000e00u));
+}
+
+struct Halves {
+    lower: vec4<f32>,
+    upper: vec4<f32>,
+}
+
+fn halves(words: vec4<u32>, shift: u32) -> Halves {
+    let p = pairs(words, shift);
+    let a = unpack2x16float(p.x);
+    let b = unpack2x16float(p.y);
+    let c = unpack2x16float(p.z);
+    let d = unpack2x16float(p.w);
+    return Halves(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
+}
+
+fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
+    let q = quants[row * n_blocks + block];
+    let h0 = halves(q, 0u);
+    let h4 = halves(q, 4u);
+    let h8 = halves(q, 8u);
+    let h12 = halves(q, 12u);
+    return Block(h0.lower, h8.lower, h0.upper, h8.upper, h4.lower, h12.lower, h4.upper, h12.upper);
+}
+#else
+const TO_DOUBLED: f32 = 1.0;
+
 // Twice the values of four E2M1 codes, `shift` bits up: 0, 1, 2, 3, 4, 6, 8, 12, negated by bit 3. They
 // lie on a convex line of three slopes.
 fn doubled_e2m1(words: vec4<u32>, shift: u32) -> vec4<f32> {
@@ -77,6 +114,7 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
     return Block(doubled_e2m1(q, 0u), doubled_e2m1(q, 8u), doubled_e2m1(q, 16u), doubled_e2m1(q, 24u),
         doubled_e2m1(q, 4u), doubled_e2m1(q, 12u), doubled_e2m1(q, 20u), doubled_e2m1(q, 28u));
 }
+#endif
 
 // Half the scale, to go with doubled codes: 2^(s − 128). Below the normal numbers it is zero.
 fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
@@ -86,12 +124,13 @@ fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
 }
 
 fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
-    let codes = block_codes(row, block, n_blocks);
-    return transposed(block_scale(codes, load_scale(row, block, n_blocks), 0.0));
+    let doubled = block_scale(block_codes(row, block, n_blocks), TO_DOUBLED, 0.0);
+    return transposed(block_scale(doubled, load_scale(row, block, n_blocks), 0.0));
 }
 
 fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
-    return load_scale(row, block, n_blocks) * block_dot(block_codes(row, block, n_blocks), x);
+    let doubled = TO_DOUBLED * block_dot(block_codes(row, block, n_blocks), x);
+    return load_scale(row, block, n_blocks) * doubled;
 }
 #endif
 

@@ -7,13 +7,20 @@
 // Grid: (workgroups of as many outputs).
 // Experts of other pages are left to those pages' dispatches. LANES threads share ROWS rows and stride
 // over their blocks; each weight is read once. With NORM the sum of squares is taken on the way and the
-// factor applied to the product. The input is the chunk's last token.
+// factor applied to the product. The input is the chunk's last token. With STAGED the workgroup reads
+// the input once, into workgroup memory, and threads stride over units. With INTERLEAVED what passes
+// from the first kind of product to the second has the first vectors of all blocks, then their second
+// ones, and so on, so that reads of neighbours are one.
 // Limits: columns are a multiple of 32; LANES divides WORKGROUP.
 
 #import "state.wgsl"
 #import "block.wgsl"
 #import "input.wgsl"
 #import "lanes.wgsl"
+#ifdef STAGED
+#import "unit.wgsl"
+#import "stage.wgsl"
+#endif
 
 struct Params {
     n_out: u32,          // outputs of an expert
@@ -38,6 +45,28 @@ struct Params {
 @group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;        // [n_blocks · 8]
 #endif
 
+#ifdef INTERLEAVED
+#ifdef SWIGLU
+// Where an output stands.
+fn place(column: u32) -> u32 {
+    return (column % 32u / 4u * (params.n_out / 32u) + column / 32u) * 4u + column % 4u;
+}
+#else
+fn interleaved_block(start: u32, block: u32) -> Block {
+    let n = params.n_blocks;
+    let at = start + block;
+    return Block(x[at], x[at + n], x[at + 2u * n], x[at + 3u * n],
+        x[at + 4u * n], x[at + 5u * n], x[at + 6u * n], x[at + 7u * n]);
+}
+#endif
+#else
+#ifdef SWIGLU
+fn place(column: u32) -> u32 {
+    return column;
+}
+#endif
+#endif
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -54,6 +83,20 @@ fn main(
     let first_row = (expert - params.first_expert) * 2u * params.n_out;
     var gates: array<f32, ROWS>;
     var ups: array<f32, ROWS>;
+#ifdef STAGED
+    let n_units = params.n_blocks * UNITS_A_BLOCK;
+    let sum_of_squares = stage(token * params.n_blocks * 8u, n_units, thread);
+    let end = select(0u, n_units, is_here);
+    for (var unit = lane; unit < end; unit += LANES) {
+        let u = staged_unit(unit, n_units);
+        let u_sum = unit_sum(u);
+        for (var i = 0u; i < ROWS; i++) {
+            let row = first_row + min(first_out + i, params.n_out - 1u);
+            gates[i] += unit_dot(row, unit, params.n_blocks, u, u_sum);
+            ups[i] += unit_dot(row + params.n_out, unit, params.n_blocks, u, u_sum);
+        }
+    }
+#else
     var squares = 0.0;
     if (is_here) {
         for (var block = lane; block < params.n_blocks; block += LANES) {
@@ -71,10 +114,13 @@ fn main(
             }
         }
     }
+#ifdef NORM
+    let sum_of_squares = sum_lanes(squares, thread);
+#endif
+#endif
     var factor = 1.0;
 #ifdef NORM
-    let mean_square = sum_lanes(squares, thread) / f32(params.n_blocks * 32u);
-    factor = inverseSqrt(mean_square + params.eps);
+    factor = inverseSqrt(sum_of_squares / f32(params.n_blocks * 32u) + params.eps);
 #endif
     for (var i = 0u; i < ROWS; i++) {
         var gate = sum_lanes(gates[i], thread) * factor;
@@ -88,16 +134,35 @@ fn main(
 #endif
             gate = min(gate, params.limit);
             up = clamp(up, -params.limit, params.limit);
-            out[workgroup.y * params.n_out + column] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+            out[workgroup.y * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
         }
     }
 #else
     var sums: array<f32, ROWS>;
+#ifdef INTERLEAVED
+    // Blocks of all slots are one sequence, so that threads have an equal share of it.
+    for (var i = lane; i < N_USED * params.n_blocks; i += LANES) {
+        let slot = i / params.n_blocks;
+        let block = i % params.n_blocks;
+        let expert = u32(routing[chosen + slot]) - params.first_expert;
+        if (expert < params.n_experts) {
+            let weight = routing[chosen + N_USED + slot];
+            let b = arranged(interleaved_block((token * N_USED + slot) * params.n_blocks * 8u, block));
+            let b_sum = block_sum(b);
+            for (var j = 0u; j < ROWS; j++) {
+                let row = expert * params.n_out + min(first_out + j, params.n_out - 1u);
+                sums[j] += weight * dot_with(row, block, params.n_blocks, b, b_sum);
+            }
+        }
+    }
+#endif
     for (var slot = 0u; slot < N_USED; slot++) {
         let expert = u32(routing[chosen + slot]);
         let is_here = expert - params.first_expert < params.n_experts;
-        let first_row = (expert - params.first_expert) * params.n_out;
         let weight = routing[chosen + N_USED + slot];
+#ifdef INTERLEAVED
+#else
+        let first_row = (expert - params.first_expert) * params.n_out;
         let x_start = (token * N_USED + slot) * params.n_blocks * 8u;
         let end = select(0u, params.n_blocks, is_here);
         for (var block = lane; block < end; block += LANES) {
@@ -108,6 +173,7 @@ fn main(
                 sums[i] += weight * dot_with(row, block, params.n_blocks, b, b_sum);
             }
         }
+#endif
 #ifdef BIAS
         if (is_here && lane == 0u) {
             for (var i = 0u; i < ROWS; i++) {

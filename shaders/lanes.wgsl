@@ -75,4 +75,34 @@ fn max_lanes(value: f32, thread: u32) -> f32 {
     return lane_values[thread - thread % LANES];
 }
 #endif
+
+// The sum over all threads of the workgroup, after which what they wrote before is there to read.
+fn sum_workgroup(value: f32, thread: u32) -> f32 {
+#ifdef SUBGROUPS
+    const IN_GROUP: u32 = min(WORKGROUP, SUBGROUP);
+    var sum = value;
+    for (var offset = IN_GROUP / 2u; offset > 0u; offset /= 2u) {
+        sum += subgroupShuffleXor(sum, offset);
+    }
+    workgroupBarrier();
+    lane_values[thread] = sum;
+    workgroupBarrier();
+    sum = 0.0;
+    for (var i = 0u; i < WORKGROUP; i += IN_GROUP) {
+        sum += lane_values[i];
+    }
+    return sum;
+#else
+    workgroupBarrier();
+    lane_values[thread] = value;
+    for (var offset = WORKGROUP / 2u; offset > 0u; offset /= 2u) {
+        workgroupBarrier();
+        if (thread < offset) {
+            lane_values[thread] += lane_values[thread + offset];
+        }
+    }
+    workgroupBarrier();
+    return lane_values[0];
+#endif
+}
 #endif

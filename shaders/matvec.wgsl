@@ -2,13 +2,18 @@
 //
 // Grid: (workgroups of ROWS · WORKGROUP / LANES rows; folded into y above 65,535). LANES threads share
 // ROWS rows and stride over their blocks; each weight is read once. With NORM the sum of squares is
-// taken on the way and the factor applied to the product. The input is the chunk's last row.
-// Limits: columns are a multiple of 32; LANES divides WORKGROUP.
+// taken on the way and the factor applied to the product. The input is the chunk's last row. With STAGED
+// the workgroup reads it once, into workgroup memory, and threads stride over units.
+// Limits: columns are a multiple of 32; LANES divides WORKGROUP; STAGED_WORDS is a quarter of columns.
 
 #import "state.wgsl"
 #import "block.wgsl"
 #import "input.wgsl"
 #import "lanes.wgsl"
+#ifdef STAGED
+#import "unit.wgsl"
+#import "stage.wgsl"
+#endif
 
 struct Params {
     n_rows: u32,      // outputs of this page
@@ -47,6 +52,21 @@ fn main(
 #ifdef SWIGLU
     var up_sums: array<f32, ROWS>;
 #endif
+#ifdef STAGED
+    let n_units = params.n_blocks * UNITS_A_BLOCK;
+    let squares = stage(x_start, n_units, thread);
+    for (var unit = lane; unit < n_units; unit += LANES) {
+        let u = staged_unit(unit, n_units);
+        let u_sum = unit_sum(u);
+        for (var i = 0u; i < ROWS; i++) {
+            let row = min(first_row + i, params.n_rows - 1u);
+            sums[i] += unit_dot(row, unit, params.n_blocks, u, u_sum);
+#ifdef SWIGLU
+            up_sums[i] += unit_dot(row + params.pair, unit, params.n_blocks, u, u_sum);
+#endif
+        }
+    }
+#else
     var squares = 0.0;
     for (var block = lane; block < params.n_blocks; block += LANES) {
         var b = input_block(x_start + block * 8u);
@@ -64,11 +84,16 @@ fn main(
 #endif
         }
     }
+#endif
 
     var factor = 1.0;
 #ifdef NORM
-    let mean_square = sum_lanes(squares, thread) / f32(params.n_blocks * 32u);
-    factor = inverseSqrt(mean_square + params.eps);
+#ifdef STAGED
+    let sum_of_squares = squares;
+#else
+    let sum_of_squares = sum_lanes(squares, thread);
+#endif
+    factor = inverseSqrt(sum_of_squares / f32(params.n_blocks * 32u) + params.eps);
 #endif
     for (var i = 0u; i < ROWS; i++) {
         var y = sum_lanes(sums[i], thread) * factor;

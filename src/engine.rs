@@ -205,6 +205,12 @@ pub trait Engine: Sink {
     /// `invalid_argument` for parameters out of range.
     fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()>;
 
+    /// The engine, where it is one on a GPU, to be measured.
+    #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+    fn gpu(&mut self) -> Option<&mut GpuEngine> {
+        None
+    }
+
     /// Frees everything; returns how many bytes that were.
     fn dispose(self: Box<Self>) -> u64;
 

@@ -6,6 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use super::{
+    record::{Binding, Extent, Pipelines, Recorder},
+    shader::Variant,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What an adapter can do, as far as shaders and sizes depend on it.
@@ -19,6 +23,10 @@ pub struct Capabilities {
     pub f16: bool,
     /// The smallest subgroup that shaders may meet, where they may use subgroups.
     pub subgroup: Option<u32>,
+    /// Whether shaders read subnormal numbers in f16 as what they are.
+    pub half_subnormals: bool,
+    /// Most bytes that the threads of a workgroup share.
+    pub max_workgroup_bytes: u32,
     /// Most bytes that a page of weights, and keys or values, may have for a shader to see them.
     pub max_binding: u64,
 }
@@ -76,7 +84,11 @@ impl Context {
             })?;
         let info = adapter.get_info();
         let limits = adapter.limits();
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        let mut wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        // Only the command line measures kernels.
+        if cfg!(not(target_arch = "wasm32")) {
+            wanted |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let features = adapter.features() & wanted;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -108,7 +120,7 @@ impl Context {
             .then_some(info.subgroup_min_size)
             .filter(|size| size.is_power_of_two());
         let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Self {
+        let mut context = Self {
             device,
             queue,
             capabilities: Capabilities {
@@ -116,12 +128,40 @@ impl Context {
                 software: hints.software.unwrap_or(info.device_type == wgpu::DeviceType::Cpu),
                 f16: features.contains(wgpu::Features::SHADER_F16) && !hints.no_f16,
                 subgroup: hints.subgroup.or(native_subgroup).filter(|_| !hints.no_subgroups),
+                half_subnormals: false,
+                max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
                 max_binding: hints.max_binding.unwrap_or(u64::MAX).min(max_binding),
             },
             max_binding,
             allocated: Rc::default(),
             failure,
-        })
+        };
+        context.capabilities.half_subnormals = context.reads_half_subnormals().await?;
+        Ok(context)
+    }
+
+    /// Asks the device for two subnormal numbers, which it may take for zeros.
+    async fn reads_half_subnormals(&self) -> Result<bool> {
+        // The smallest one, and the largest one, which is negative.
+        const NUMBERS: [u16; 2] = [0x0001, 0x83ff];
+        let word = u32::from(NUMBERS[0]) | u32::from(NUMBERS[1]) << 16;
+        let [halves, numbers] = [4, 8].map(|bytes| self.storage("subnormal numbers", bytes));
+        let (halves, numbers) = (halves?, numbers?);
+        self.queue.write_buffer(&halves.buffer, 0, &word.to_le_bytes());
+        let mut recorder = Recorder::default();
+        recorder.dispatch(
+            "subnormal numbers",
+            Variant::new("subnormals"),
+            vec![(0, Binding::Read((&halves).into())), (1, Binding::Write((&numbers).into()))],
+            Box::new(|_| Some([1, 1, 1])),
+        );
+        let recording = recorder.finish(self, &mut Pipelines::default());
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let extent = Extent { n_tokens: 1, n_keys: 0 };
+        recording.encode(&mut encoder.begin_compute_pass(&Default::default()), extent);
+        self.queue.submit([encoder.finish()]);
+        let found: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(&numbers, 8).await?);
+        Ok(found == NUMBERS.map(|bits| half::f16::from_bits(bits).to_f32()))
     }
 
     /// Bytes in buffers that have not been dropped.

@@ -9,6 +9,8 @@ mod buffers;
 pub mod context;
 pub mod ops;
 mod park;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod profile;
 pub mod record;
 pub mod shader;
 pub mod tuning;
@@ -262,17 +264,20 @@ impl GpuEngine {
         let state = &self.buffers.state.buffer;
         self.context.queue.write_buffer(state, SLOT_OFFSET, &0_u32.to_le_bytes());
         let with_top = self.n_top > 0;
-        let mut encoder = self.context.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for _ in 0..n_tokens {
+        for _ in 0..n_tokens {
+            // A submission for each token: the device begins while later ones are encoded.
+            let mut encoder = self.context.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
                 self.encode_pending(&mut pass);
                 let skipped = if self.has_logits { self.n_to_logits } else { 0 };
                 let head = &self.heads[usize::from(with_top)];
                 head.encode_part(&mut pass, HEAD_EXTENT, skipped..head.len());
                 (self.pending, self.has_logits) = (true, false);
             }
+            self.context.queue.submit([encoder.finish()]);
         }
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let sampling = &self.buffers.sampling;
         sampling.copy(&mut encoder, &self.readback, n_tokens as u64, with_top);
         self.context.queue.submit([encoder.finish()]);
@@ -427,6 +432,11 @@ impl Engine for GpuEngine {
         let step = 0_u32.to_le_bytes();
         self.context.queue.write_buffer(&self.buffers.state.buffer, SLOT_OFFSET - 4, &step);
         Ok(())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn gpu(&mut self) -> Option<&mut GpuEngine> {
+        Some(self)
     }
 
     fn dispose(self: Box<Self>) -> u64 {

@@ -145,10 +145,14 @@ impl Pipelines {
             immediate_size: 0,
         });
         let source = variant.source(cfg!(target_arch = "wasm32"));
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
+        };
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
+        // SAFETY: every loop of the shaders counts up or down to a bound; indices stay checked. The
+        // counters that would end endless loops keep drivers from unrolling.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),
@@ -273,7 +277,8 @@ impl<'a> Recorder<'a> {
                     layout: &layout,
                     entries: &entries,
                 });
-                Dispatch { pipeline, bind_group, workgroups: described.workgroups }
+                let Described { label, workgroups, .. } = described;
+                Dispatch { label, pipeline, bind_group, workgroups }
             })
             .collect();
         Recording { dispatches, _uniforms: uniforms }
@@ -281,6 +286,7 @@ impl<'a> Recorder<'a> {
 }
 
 struct Dispatch {
+    label: String,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: Workgroups,
@@ -316,21 +322,42 @@ impl Recording {
         part: Range<usize>,
     ) {
         for dispatch in &self.dispatches[part] {
-            let set = |pass: &mut wgpu::ComputePass<'_>| {
-                pass.set_pipeline(&dispatch.pipeline);
-                pass.set_bind_group(0, &dispatch.bind_group, &[]);
-            };
-            match &dispatch.workgroups {
-                Workgroups::Counted(grid) => {
-                    if let Some([x, y, z]) = grid(extent) {
-                        set(pass);
-                        pass.dispatch_workgroups(x, y, z);
-                    }
-                }
-                Workgroups::Indirect(buffer) => {
+            dispatch.encode(pass, extent);
+        }
+    }
+
+    /// What has something to do for `extent`, in order: labels and indices.
+    pub fn active(&self, extent: Extent) -> impl Iterator<Item = (usize, &str)> {
+        let dispatches = self.dispatches.iter().enumerate();
+        dispatches
+            .filter(move |(_, dispatch)| dispatch.is_active(extent))
+            .map(|(index, dispatch)| (index, dispatch.label.as_str()))
+    }
+}
+
+impl Dispatch {
+    fn is_active(&self, extent: Extent) -> bool {
+        match &self.workgroups {
+            Workgroups::Counted(grid) => grid(extent).is_some(),
+            Workgroups::Indirect(_) => true,
+        }
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: Extent) {
+        let set = |pass: &mut wgpu::ComputePass<'_>| {
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.bind_group, &[]);
+        };
+        match &self.workgroups {
+            Workgroups::Counted(grid) => {
+                if let Some([x, y, z]) = grid(extent) {
                     set(pass);
-                    pass.dispatch_workgroups_indirect(buffer, 0);
+                    pass.dispatch_workgroups(x, y, z);
                 }
+            }
+            Workgroups::Indirect(buffer) => {
+                set(pass);
+                pass.dispatch_workgroups_indirect(buffer, 0);
             }
         }
     }

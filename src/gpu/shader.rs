@@ -164,5 +164,9 @@ files![
     "sample_scan",
     "sample_top",
     "sampling",
+    "stage",
     "state",
+    "stream",
+    "subnormals",
+    "unit",
 ];

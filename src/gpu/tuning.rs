@@ -7,10 +7,16 @@ use super::context::Capabilities;
 pub struct Tuning {
     /// Threads of a matrix-vector workgroup.
     pub matvec_workgroup: u32,
-    /// Threads that share rows.
+    /// Threads that share rows, at least.
     pub matvec_lanes: u32,
     /// Rows that they share.
     pub matvec_rows: u32,
+    /// Threads that keep the device busy: of a matrix with few rows, more threads share them.
+    pub busy_threads: u32,
+    /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
+    pub staged: bool,
+    /// Threads of an attention workgroup, at least.
+    pub attention_workgroup: u32,
     /// Tokens of a tile in products with experts.
     pub expert_tile: u32,
     /// Tokens in a chunk of prefill.
@@ -34,6 +40,9 @@ impl Tuning {
                 matvec_workgroup: 4,
                 matvec_lanes: 1,
                 matvec_rows: 8,
+                busy_threads: 0,
+                staged: false,
+                attention_workgroup: 64,
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
@@ -43,17 +52,36 @@ impl Tuning {
             }
         } else {
             Self {
-                matvec_workgroup: 64,
-                matvec_lanes: 16,
-                matvec_rows: 2,
-                expert_tile: 16,
-                max_chunk: 128,
+                matvec_workgroup: 256,
+                matvec_lanes: 32,
+                matvec_rows: 4,
+                busy_threads: 65_536,
+                staged: true,
+                attention_workgroup: 256,
+                expert_tile: 32,
+                max_chunk: 512,
                 max_batch: 32,
-                split_keys: 256,
+                split_keys: 512,
                 max_splits: 16,
                 scan_shares: 64,
             }
         }
+    }
+
+    /// Threads that share rows of a matrix with so many outputs.
+    pub fn lanes(&self, n_outputs: usize) -> u32 {
+        let mut lanes = self.matvec_lanes;
+        while lanes < self.matvec_workgroup
+            && n_outputs * (lanes as usize) < (self.busy_threads * self.matvec_rows) as usize
+        {
+            lanes *= 2;
+        }
+        lanes
+    }
+
+    /// Outputs that a matrix-vector workgroup computes, of so many.
+    pub fn rows_of_workgroup(&self, n_outputs: usize) -> u32 {
+        self.matvec_workgroup / self.lanes(n_outputs) * self.matvec_rows
     }
 
     /// Workgroups a head for one token that attends to `n_keys` positions.

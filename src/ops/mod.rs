@@ -243,3 +243,23 @@ pub struct Plan {
     /// Number of logits.
     pub n_vocab: usize,
 }
+
+impl Plan {
+    /// Bytes of packed weights that one decoded token needs: each matrix once, of experts those in use,
+    /// of the embedding a row.
+    pub fn weight_bytes_per_token(&self) -> u64 {
+        let bytes = |id: WeightId| {
+            let weight = self.weights.get(id);
+            weight.segments.iter().map(|segment| segment.packed_bytes(weight.n_cols)).sum::<u64>()
+        };
+        let layers = self.layers.iter().map(|op| match *op {
+            Op::Embed { table, .. } => bytes(table) / self.weights.get(table).n_rows as u64,
+            Op::Linear(linear) => bytes(linear.weight),
+            Op::Experts(Experts { weight, n_experts, n_used, .. }) => {
+                bytes(weight) * n_used as u64 / n_experts as u64
+            }
+            Op::Rope { .. } | Op::Attention { .. } | Op::Route { .. } => 0,
+        });
+        layers.sum::<u64>() + bytes(self.head.weight)
+    }
+}

@@ -169,6 +169,12 @@ impl Session {
         self.description.chat.as_ref()
     }
 
+    /// The device, to be measured; the caches hold nothing of a conversation afterwards.
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        self.cached.clear();
+        self.engine.as_mut()
+    }
+
     /// What computes, for people.
     pub fn device_name(&self) -> String {
         self.engine.device_name()

@@ -8,7 +8,7 @@ use pesi::{
     gpu::{
         context::{AdapterHints, Context},
         ops::{
-            experts::{self, Operands, Scratch},
+            experts::{self, Operands, Scratch, is_interleaved},
             rms_norm, route,
         },
         record::Extent,
@@ -177,13 +177,22 @@ impl Case {
         let weight = self.matrices.upload(context);
         let bias = self.biases.as_ref().map(|biases| biases.upload(context));
         let gain = self.gain.as_ref().map(|gain| gain.upload(context));
-        let x = device.storage(&self.x);
+        let target = device.target();
+        let width = self.expected.len() / self.n_tokens;
+        let n_cols = self.matrices.weight.n_cols;
+        let n_out = match self.then {
+            ThenExperts::SwiGlu { .. } => width / self.n_used,
+            ThenExperts::Add => width,
+        };
+        let interleaves = as_vector && is_interleaved(&target, self.then, [n_out, n_cols]);
+        let x = match self.then {
+            ThenExperts::Add if interleaves => device.storage(&interleaved(&self.x, n_cols)),
+            _ => device.storage(&self.x),
+        };
         let normed = device.storage(&vec![0.0; self.x.len()]);
         let out = device.storage(&self.residual);
         let routing = device.storage(&self.routing);
         let state = device.state(0, self.n_tokens as u32);
-        let target = device.target();
-        let width = self.expected.len() / self.n_tokens;
         let scratch = Scratch::new(context, &target, [self.n_experts, self.n_used, width]).unwrap();
         let operands = Operands {
             state: &state,
@@ -207,8 +216,35 @@ impl Case {
             }
             None => experts::record_chunk(recorder, &target, &scratch, operands),
         });
-        device.read(&out, self.expected.len())
+        let found = device.read(&out, self.expected.len());
+        match self.then {
+            ThenExperts::SwiGlu { .. } if interleaves => in_order(&found, n_out),
+            _ => found,
+        }
     }
+}
+
+/// Rows of `width` elements with the first vectors of all blocks, then their second ones, and so on.
+fn interleaved(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows.len()];
+    for (at, place) in places(rows.len(), width) {
+        out[place] = rows[at];
+    }
+    out
+}
+
+/// What [`interleaved`] was made of.
+fn in_order(rows: &[f32], width: usize) -> Vec<f32> {
+    places(rows.len(), width).map(|(_, place)| rows[place]).collect()
+}
+
+/// Where each element of the rows stands in their interleaved form.
+fn places(len: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len).map(move |at| {
+        let (row, column) = (at / width, at % width);
+        let vector = column % 32 / 4 * (width / 32) + column / 32;
+        (at, row * width + vector * 4 + column % 4)
+    })
 }
 
 /// The largest sum of absolute terms of any row with the input `x`.
@@ -281,8 +317,9 @@ fn gpu_products_of_one_row_with_experts_match_double_precision() {
     for device in devices() {
         let mut random = Random::new(13);
         let tuning = &device.tuning;
-        let rows = (tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows) as usize;
-        for n_out in [rows - 1, rows, rows + 1, 5 * rows + 3] {
+        // As many as a workgroup takes of a large matrix, of which it takes most.
+        let rows = tuning.rows_of_workgroup(1 << 20) as usize;
+        for n_out in [rows - 1, rows, rows + 1, 3 * rows, 5 * rows + 3] {
             for n_cols in [32, 480, 544] {
                 for (then, extras) in [SWIGLU, ThenExperts::Add]
                     .into_iter()

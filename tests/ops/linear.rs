@@ -205,9 +205,8 @@ fn gpu_products_match_double_precision() {
 fn gpu_products_with_one_row_match_double_precision() {
     for device in devices() {
         let mut random = Random::new(3);
-        let rows =
-            device.tuning.matvec_workgroup / device.tuning.matvec_lanes * device.tuning.matvec_rows;
-        let rows = rows as usize;
+        // As many as a workgroup takes of a large matrix, of which it takes most.
+        let rows = device.tuning.rows_of_workgroup(1 << 20) as usize;
         for layout in Layout::MATRICES {
             for n_out in [1, rows - 1, rows, rows + 1, 5 * rows + 3] {
                 for n_cols in [32, 480, 512, 544] {

@@ -3,10 +3,11 @@
 use pesi::{
     Result,
     forecast::{Forecast, forecast as foretell},
+    gpu::profile::KernelTime,
     sampler::SamplingParams,
     session::{Host, Request, Summary},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     BenchArgs, ModelArgs,
@@ -41,9 +42,9 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
     };
     let first_token_ms = median(&|run| run.first_token_ms);
     let decode_rate = median(&|run| (run.completion_tokens - 1) as f64 / (run.decode_ms / 1e3));
-    // Every weight is read once a token; of the embedding table, if it stands alone, one row.
-    let weight_bytes = loaded.memory.weights as f64;
-    let object = json!({
+    let token_bytes = loaded.weight_bytes_per_token as f64;
+    let weight_rate = decode_rate * token_bytes;
+    let mut object = json!({
         "model": args.model.model,
         "device": args.model.device.name(),
         "device_name": session.device_name(),
@@ -54,12 +55,39 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         "prefill_tokens_per_second": request.tokens.len() as f64 / (first_token_ms / 1e3),
         "generated_tokens": runs[0].completion_tokens,
         "decode_tokens_per_second": decode_rate,
-        "weight_gigabytes_per_second": decode_rate * weight_bytes / 1e9,
+        "weight_bytes_per_token": loaded.weight_bytes_per_token,
+        "weight_gigabytes_per_second": weight_rate / 1e9,
         "weights_bytes": loaded.memory.weights,
         "caches_bytes": loaded.memory.caches,
         "scratch_bytes": loaded.memory.scratch,
     });
+    if let Some(engine) = session.engine().gpu() {
+        let profile = engine.profile(args.prompt).await?;
+        let [kernels, chunk_kernels] = [&profile.kernels, &profile.chunk_kernels]
+            .map(|kernels| kernels.iter().map(kernel).collect::<Vec<_>>());
+        let measured = json!({
+            "dispatches_per_token": profile.n_dispatches,
+            "copy_gigabytes_per_second": profile.copied_per_second / 1e9,
+            "read_gigabytes_per_second": profile.read_per_second / 1e9,
+            "share_of_copy_bandwidth": weight_rate / profile.copied_per_second,
+            "share_of_read_bandwidth": weight_rate / profile.read_per_second,
+            "kernels": kernels,
+            "chunk": profile.chunk,
+            "chunk_kernels": chunk_kernels,
+        });
+        if let (Value::Object(object), Value::Object(measured)) = (&mut object, measured) {
+            object.extend(measured);
+        }
+    }
     print(&format!("{object}\n"))
+}
+
+fn kernel(kernel: &KernelTime) -> Value {
+    json!({
+        "name": kernel.name,
+        "dispatches": kernel.n_dispatches,
+        "microseconds": kernel.microseconds,
+    })
 }
 
 pub async fn forecast(args: ModelArgs) -> Result<()> {

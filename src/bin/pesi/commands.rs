@@ -197,8 +197,15 @@ pub fn shaders() -> Result<()> {
         .flat_map(|software| [(software, false), (software, true)])
         .flat_map(|(software, f16)| [(software, f16, None), (software, f16, Some(4))])
     {
-        let capabilities =
-            Capabilities { name: String::new(), software, f16, subgroup, max_binding: u64::MAX };
+        let capabilities = Capabilities {
+            name: String::new(),
+            software,
+            f16,
+            subgroup,
+            half_subnormals: f16,
+            max_workgroup_bytes: 16_384,
+            max_binding: u64::MAX,
+        };
         let tuning = Tuning::for_adapter(&capabilities);
         for variant in variants(&Target { capabilities: &capabilities, tuning: &tuning }) {
             if seen.insert(variant.clone()) {

@@ -37,6 +37,7 @@ pub struct Loaded {
     pub session: Session,
     pub load_ms: f64,
     pub memory: MemoryUse,
+    pub weight_bytes_per_token: u64,
 }
 
 /// Opens the files of the model at `path`: a .gguf file, the first of a split set, or a folder with
@@ -63,7 +64,8 @@ pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
     engine.warm_up().await?;
     let memory = engine.memory();
     let session = Session::new(engine, description, context_length);
-    Ok(Loaded { session, load_ms: host.now() - started, memory })
+    let weight_bytes_per_token = plan.weight_bytes_per_token();
+    Ok(Loaded { session, load_ms: host.now() - started, memory, weight_bytes_per_token })
 }
 
 /// The positions to make room for.

@@ -28,7 +28,7 @@ pub struct AttentionShape {
 impl AttentionShape {
     /// The variant for a device, unsplit.
     pub fn variant(self, target: &Target<'_>) -> Variant {
-        let workgroup = (self.head_dim / 2).max(64);
+        let workgroup = (self.head_dim / 2).max(target.tuning.attention_workgroup);
         let variant = Variant::new("attention")
             .define_if(self.full, "FULL_CACHE")
             .define_if(target.capabilities.f16 && !self.full, "HALF_CACHE")

@@ -35,27 +35,50 @@ pub struct ExpertsShape {
 }
 
 impl ExpertsShape {
-    fn variant(self, stem: &'static str) -> Variant {
-        Variant::new(stem)
-            .layout(self.layout)
+    fn variant(self, target: &Target<'_>, stem: &'static str) -> Variant {
+        target
+            .layout(Variant::new(stem), self.layout)
             .define_if(self.bias, "BIAS")
             .define_if(matches!(self.then, ThenExperts::SwiGlu { .. }), "SWIGLU")
             .number("N_USED", self.n_used)
     }
 
-    /// The variant for one row, with RMSNorm ahead of it if `norm` is set.
-    pub fn matvec(self, target: &Target<'_>, norm: bool) -> Variant {
+    /// The variant for one row and matrices of so many outputs and columns, with RMSNorm ahead of it if
+    /// `norm` is set.
+    pub fn matvec(self, target: &Target<'_>, [n_out, n_cols]: [usize; 2], norm: bool) -> Variant {
         let tuning = target.tuning;
-        let variant = self
-            .variant("experts_matvec")
+        let is_first = matches!(self.then, ThenExperts::SwiGlu { .. });
+        let mut variant = self
+            .variant(target, "experts_matvec")
             .define_if(norm, "NORM")
-            .number("ROWS", tuning.matvec_rows);
-        target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes)
+            .define_if(is_interleaved(target, self.then, [n_out, n_cols]), "INTERLEAVED")
+            .number("ROWS", self.rows(target));
+        if let Some(n_cols) = target.staged(n_cols).filter(|_| is_first) {
+            variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
+        }
+        target.lanes(variant, tuning.matvec_workgroup, self.lanes(target, n_out))
+    }
+
+    /// Outputs that threads share. A gate comes with its up.
+    fn rows(self, target: &Target<'_>) -> u32 {
+        match self.then {
+            ThenExperts::SwiGlu { .. } => target.tuning.matvec_rows.div_ceil(2),
+            ThenExperts::Add => target.tuning.matvec_rows,
+        }
+    }
+
+    /// Threads that share outputs.
+    fn lanes(self, target: &Target<'_>, n_out: usize) -> u32 {
+        let n_slots = match self.then {
+            ThenExperts::SwiGlu { .. } => 2 * self.n_used as usize,
+            ThenExperts::Add => 1,
+        };
+        target.tuning.lanes(n_slots * n_out)
     }
 
     /// The variant for many rows.
     pub fn matmul(self, target: &Target<'_>) -> Variant {
-        self.variant("experts_matmul").number("TILE_TOKENS", target.tuning.expert_tile)
+        self.variant(target, "experts_matmul").number("TILE_TOKENS", target.tuning.expert_tile)
     }
 
     /// The variant that sorts choices.
@@ -65,6 +88,16 @@ impl ExpertsShape {
             .number("N_EXPERTS", self.n_experts)
             .number("TILE_TOKENS", target.tuning.expert_tile)
     }
+}
+
+/// Whether what the first products of one row write, and the second ones read, has the first vectors of
+/// all blocks of 32 columns, then their second ones, and so on; `sizes` are outputs and columns.
+pub fn is_interleaved(target: &Target<'_>, then: ThenExperts, [n_out, n_cols]: [usize; 2]) -> bool {
+    let width = match then {
+        ThenExperts::SwiGlu { .. } => n_out,
+        ThenExperts::Add => n_cols,
+    };
+    target.tuning.staged && width.is_multiple_of(32)
 }
 
 /// What products with experts keep between dispatches.
@@ -193,12 +226,15 @@ pub fn record_last<'a>(
         let mut bindings = operands.bindings(page, operands.out);
         bindings.extend([(0, parameters(&words)), (1, Binding::Read(operands.state.into()))]);
         bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
-        let outputs = tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows;
+        let shape = operands.shape(page);
+        let sizes = [operands.n_out(), operands.weight.n_cols];
+        let lanes = shape.lanes(target, sizes[0]);
+        let outputs = tuning.matvec_workgroup / lanes * shape.rows(target);
         let n_slots = if operands.limit().is_some() { operands.n_used as u32 } else { 1 };
         let grid = [(operands.n_out() as u32).div_ceil(outputs), n_slots, 1];
         recorder.dispatch(
             &operands.weight.name,
-            operands.shape(page).matvec(target, norm.is_some()),
+            shape.matvec(target, sizes, norm.is_some()),
             bindings,
             Box::new(move |_| Some(grid)),
         );

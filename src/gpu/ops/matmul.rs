@@ -19,7 +19,7 @@ pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
     // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
     // experts; bf16 and f32 have a wider range.
     let fits_half = shape.layout == Layout::F16;
-    shape.variant("matmul").define_if(target.capabilities.f16 && fits_half, "HALF_TILE")
+    shape.variant(target, "matmul").define_if(target.capabilities.f16 && fits_half, "HALF_TILE")
 }
 
 /// Records the product of all rows of the chunk, one dispatch a page.

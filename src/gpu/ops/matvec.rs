@@ -8,12 +8,21 @@ use crate::gpu::{
     weights::GpuWeight,
 };
 
-/// The variant for a product, with RMSNorm ahead of it if `norm` is set.
-pub fn variant(target: &Target<'_>, shape: ProductShape, norm: bool) -> Variant {
+/// The variant for a product with a matrix of so many outputs and columns, with RMSNorm ahead of it if
+/// `norm` is set.
+pub fn variant(
+    target: &Target<'_>,
+    shape: ProductShape,
+    [n_outputs, n_cols]: [usize; 2],
+    norm: bool,
+) -> Variant {
     let tuning = target.tuning;
-    let variant =
-        shape.variant("matvec").define_if(norm, "NORM").number("ROWS", tuning.matvec_rows);
-    target.lanes(variant, tuning.matvec_workgroup, tuning.matvec_lanes)
+    let mut variant =
+        shape.variant(target, "matvec").define_if(norm, "NORM").number("ROWS", tuning.matvec_rows);
+    if let Some(n_cols) = target.staged(n_cols) {
+        variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
+    }
+    target.lanes(variant, tuning.matvec_workgroup, tuning.lanes(n_outputs))
 }
 
 /// Records the product of the chunk's last row, one dispatch a page; `norm` is the gain and epsilon of
@@ -28,7 +37,8 @@ pub fn record<'a>(
 ) {
     let tuning = target.tuning;
     for page in &product.weight.pages {
-        let variant = variant(target, product.shape(page), norm.is_some());
+        let sizes = [page.outputs.len(), product.weight.n_cols];
+        let variant = variant(target, product.shape(page), sizes, norm.is_some());
         let mut bindings = product.bindings(page);
         bindings.extend([
             (
@@ -46,7 +56,7 @@ pub fn record<'a>(
             (4, Binding::Read(x.into())),
         ]);
         bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
-        let rows = tuning.matvec_workgroup / tuning.matvec_lanes * tuning.matvec_rows;
+        let rows = tuning.rows_of_workgroup(page.outputs.len());
         let n_workgroups = (page.outputs.len() as u32).div_ceil(rows);
         let y = n_workgroups.div_ceil(65_535);
         let grid = [n_workgroups.div_ceil(y), y, 1];

@@ -35,6 +35,21 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// `variant` with the defines by which `block.wgsl` reads `layout` on this device.
+    fn layout(&self, variant: Variant, layout: Layout) -> Variant {
+        let as_halves = layout == Layout::Fp4 && self.capabilities.half_subnormals;
+        variant.layout(layout).define_if(as_halves, "HALF_CODES")
+    }
+
+    /// Columns of an input that are staged in workgroup memory, where there is room for them.
+    fn staged(&self, n_cols: usize) -> Option<u32> {
+        let tuning = self.tuning;
+        // Beside the input, a number for each thread.
+        let bytes = 4 * (n_cols as u64 + u64::from(tuning.matvec_workgroup));
+        let fits = bytes <= u64::from(self.capabilities.max_workgroup_bytes);
+        (tuning.staged && fits).then_some(n_cols as u32)
+    }
+
     /// `variant` with the exchange between `lanes` of `workgroup` threads.
     fn lanes(&self, variant: Variant, workgroup: u32, lanes: u32) -> Variant {
         let variant = variant.number("WORKGROUP", workgroup).number("LANES", lanes);
@@ -70,9 +85,9 @@ pub struct ProductShape {
 }
 
 impl ProductShape {
-    fn variant(self, stem: &'static str) -> Variant {
-        Variant::new(stem)
-            .layout(self.layout)
+    fn variant(self, target: &Target<'_>, stem: &'static str) -> Variant {
+        target
+            .layout(Variant::new(stem), self.layout)
             .define_if(self.bias, "BIAS")
             .define_if(self.then == Then::Add, "ADD")
             .define_if(self.then == Then::SwiGlu, "SWIGLU")
@@ -105,6 +120,8 @@ impl<'a> Product<'a> {
 pub fn variants(target: &Target<'_>) -> Vec<Variant> {
     /// Widths of heads around the sizes of workgroups.
     const HEAD_DIMS: [u32; 5] = [8, 32, 64, 128, 256];
+    /// Outputs and columns of a matrix with few rows, and of one that no workgroup memory has room for.
+    const SIZES: [[usize; 2]; 2] = [[32, 2880], [8192, 8192]];
     let mut variants = Vec::new();
     for layout in Layout::MATRICES {
         variants.push(embed::variant(layout));
@@ -112,8 +129,11 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
             for then in [Then::Store, Then::Add, Then::SwiGlu] {
                 let shape = ProductShape { layout, bias, then };
                 variants.push(matmul::variant(target, shape));
-                variants.push(matvec::variant(target, shape, false));
-                variants.push(matvec::variant(target, shape, true));
+                for norm in [false, true] {
+                    for sizes in SIZES {
+                        variants.push(matvec::variant(target, shape, sizes, norm));
+                    }
+                }
             }
         }
     }
@@ -131,8 +151,10 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
     }
     variants.extend(expert_variants(target));
     variants.extend(sample::top_variants());
-    variants
-        .extend(["attention_merge", "experts_sum", "sample_scan", "sample_pick"].map(Variant::new));
+    variants.extend(
+        ["attention_merge", "experts_sum", "sample_scan", "sample_pick", "stream", "subnormals"]
+            .map(Variant::new),
+    );
     variants
 }
 
@@ -147,11 +169,12 @@ fn expert_variants(target: &Target<'_>) -> Vec<Variant> {
                 [ThenExperts::SwiGlu { limit: 0.0 }, ThenExperts::Add].map(|then| (bias, then))
             }) {
                 let shape = ExpertsShape { layout, bias, n_experts, n_used, then };
-                variants.push(shape.matvec(target, false));
+                const SIZES: [usize; 2] = [2880, 2880];
+                variants.push(shape.matvec(target, SIZES, false));
                 variants.push(shape.matmul(target));
                 variants.push(shape.group(target));
                 if matches!(then, ThenExperts::SwiGlu { .. }) {
-                    variants.push(shape.matvec(target, true));
+                    variants.push(shape.matvec(target, SIZES, true));
                 }
             }
         }
