@@ -5,11 +5,15 @@
 // writing its unnormalised result with its maximum and sum for attention_merge; without, the result
 // is final. Query heads share key/value heads in equal groups. With WINDOW a token sees that many
 // positions, its own among them, and the cache is a ring. With SINKS each head has a score without a
-// value, which takes weight from all others.
+// value, which takes weight from all others. With ROTATE there is one token, whose queries and key are
+// rotated here, see rope.wgsl; one head of a group writes key and value into the cache.
 // Limits: HEAD_DIM is a multiple of 8, HEAD_DIM / 2 divides WORKGROUP.
 
 #import "state.wgsl"
 #import "lanes.wgsl"
+#ifdef ROTATE
+#import "rotation.wgsl"
+#endif
 
 struct Params {
     n_heads: u32,
@@ -18,6 +22,7 @@ struct Params {
     row: u32,          // elements of a row of qkv
     scale: f32,
     window: u32,       // positions that a token sees
+    n_rot: u32,        // elements of a head that rotate
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -25,16 +30,24 @@ struct Params {
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;            // [n_tokens, row]
 // [n_kv_heads, capacity, HEAD_DIM] each: f32 with FULL_CACHE, else f16.
 #ifdef FULL_CACHE
-@group(0) @binding(3) var<storage, read> keys: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> values: array<vec2<f32>>;
+alias Keys = vec4<f32>;
+alias Values = vec2<f32>;
 #else
 #ifdef HALF_CACHE
-@group(0) @binding(3) var<storage, read> keys: array<vec4<f16>>;
-@group(0) @binding(4) var<storage, read> values: array<vec2<f16>>;
+alias Keys = vec4<f16>;
+alias Values = vec2<f16>;
 #else
-@group(0) @binding(3) var<storage, read> keys: array<vec2<u32>>;
-@group(0) @binding(4) var<storage, read> values: array<u32>;
+alias Keys = vec2<u32>;
+alias Values = u32;
 #endif
+#endif
+#ifdef ROTATE
+@group(0) @binding(3) var<storage, read_write> keys: array<Keys>;
+@group(0) @binding(4) var<storage, read_write> values: array<Values>;
+@group(0) @binding(7) var<storage, read> rotations: array<vec2<f32>>;    // [256 + coarse, n_rot / 2]
+#else
+@group(0) @binding(3) var<storage, read> keys: array<Keys>;
+@group(0) @binding(4) var<storage, read> values: array<Values>;
 #endif
 // Without SPLIT [n_tokens, n_heads · HEAD_DIM]; with it [n_heads, n_splits, HEAD_DIM + 2].
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
@@ -52,30 +65,53 @@ var<workgroup> weights: array<f32, TILE>;
 var<workgroup> partial: array<vec2<f32>, WORKGROUP>;
 
 #ifdef FULL_CACHE
-fn key_word(at: u32) -> vec4<f32> {
-    return keys[at];
+fn as_keys(numbers: vec4<f32>) -> Keys {
+    return numbers;
 }
 
-fn value_word(at: u32) -> vec2<f32> {
-    return values[at];
+fn as_values(numbers: vec2<f32>) -> Values {
+    return numbers;
+}
+
+fn of_keys(stored: Keys) -> vec4<f32> {
+    return stored;
+}
+
+fn of_values(stored: Values) -> vec2<f32> {
+    return stored;
 }
 #else
 #ifdef HALF_CACHE
-fn key_word(at: u32) -> vec4<f32> {
-    return vec4<f32>(keys[at]);
+fn as_keys(numbers: vec4<f32>) -> Keys {
+    return Keys(numbers);
 }
 
-fn value_word(at: u32) -> vec2<f32> {
-    return vec2<f32>(values[at]);
+fn as_values(numbers: vec2<f32>) -> Values {
+    return Values(numbers);
+}
+
+fn of_keys(stored: Keys) -> vec4<f32> {
+    return vec4<f32>(stored);
+}
+
+fn of_values(stored: Values) -> vec2<f32> {
+    return vec2<f32>(stored);
 }
 #else
-fn key_word(at: u32) -> vec4<f32> {
-    let word = keys[at];
-    return vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y));
+fn as_keys(numbers: vec4<f32>) -> Keys {
+    return Keys(pack2x16float(numbers.xy), pack2x16float(numbers.zw));
 }
 
-fn value_word(at: u32) -> vec2<f32> {
-    return unpack2x16float(values[at]);
+fn as_values(numbers: vec2<f32>) -> Values {
+    return pack2x16float(numbers);
+}
+
+fn of_keys(stored: Keys) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(stored.x), unpack2x16float(stored.y));
+}
+
+fn of_values(stored: Values) -> vec2<f32> {
+    return unpack2x16float(stored);
 }
 #endif
 #endif
@@ -89,13 +125,64 @@ fn place(position: u32) -> u32 {
 #endif
 }
 
+#ifdef ROTATE
+// Key and value of the token itself, which no thread can rely on to be in the cache yet.
+var<workgroup> newest_key: array<vec4<f32>, HEAD_DIM / 4u>;
+var<workgroup> newest_value: array<vec2<f32>, HALF_DIM>;
+
+fn rotated_word(head: u32, i: u32) -> vec4<f32> {
+    let position = state.position;
+    return vec4<f32>(rotated(head, 4u * i, position), rotated(head, 4u * i + 1u, position),
+        rotated(head, 4u * i + 2u, position), rotated(head, 4u * i + 3u, position));
+}
+
+// Prepares key and value of the token, and writes them into the cache if `writes`.
+fn prepare_newest(kv_head: u32, kv_start: u32, writes: bool, thread: u32) {
+    let key = (params.n_heads + kv_head) * HEAD_DIM;
+    let value = key + params.n_kv_heads * HEAD_DIM;
+    let at = kv_start + place(state.position);
+    for (var i = thread; i < HEAD_DIM / 4u; i += WORKGROUP) {
+        let stored = as_keys(rotated_word(key, i));
+        newest_key[i] = of_keys(stored);
+        if (writes) {
+            keys[at * (HEAD_DIM / 4u) + i] = stored;
+        }
+    }
+    for (var i = thread; i < HALF_DIM; i += WORKGROUP) {
+        let stored = as_values(vec2<f32>(qkv[value + 2u * i], qkv[value + 2u * i + 1u]));
+        newest_value[i] = of_values(stored);
+        if (writes) {
+            values[at * HALF_DIM + i] = stored;
+        }
+    }
+}
+#endif
+
 fn score(kv_start: u32, position: u32) -> f32 {
-    let at = (kv_start + place(position)) * (HEAD_DIM / 4u);
     var sum = 0.0;
+#ifdef ROTATE
+    if (position == state.position) {
+        for (var i = 0u; i < HEAD_DIM / 4u; i++) {
+            sum += dot(query[i], newest_key[i]);
+        }
+        return sum;
+    }
+#endif
+    let at = (kv_start + place(position)) * (HEAD_DIM / 4u);
     for (var i = 0u; i < HEAD_DIM / 4u; i++) {
-        sum += dot(query[i], key_word(at + i));
+        sum += dot(query[i], of_keys(keys[at + i]));
     }
     return sum;
+}
+
+// A pair of elements of a position's value.
+fn value_word(kv_start: u32, position: u32, word: u32) -> vec2<f32> {
+#ifdef ROTATE
+    if (position == state.position) {
+        return newest_value[word];
+    }
+#endif
+    return of_values(values[(kv_start + place(position)) * HALF_DIM + word]);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -115,13 +202,22 @@ fn main(
     let share = (n_keys + n_workgroups.z - 1u) / n_workgroups.z;
     let first_key = all_keys - n_keys + workgroup.z * share;
     let end_key = min(first_key + share, all_keys);
-    let kv_start = head / (params.n_heads / params.n_kv_heads) * params.capacity;
+    let group = params.n_heads / params.n_kv_heads;
+    let kv_head = head / group;
+    let kv_start = kv_head * params.capacity;
 
     let q_start = token * params.row + head * HEAD_DIM;
     for (var i = thread; i < HEAD_DIM / 4u; i += WORKGROUP) {
+#ifdef ROTATE
+        query[i] = rotated_word(q_start, i) * params.scale;
+#else
         let at = q_start + 4u * i;
         query[i] = vec4<f32>(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]) * params.scale;
+#endif
     }
+#ifdef ROTATE
+    prepare_newest(kv_head, kv_start, head % group == 0u && workgroup.z == 0u, thread);
+#endif
     workgroupBarrier();
 
     let word = thread % HALF_DIM;
@@ -160,7 +256,7 @@ fn main(
         result *= rescale;
         let n_tile = min(TILE, end_key - tile);
         for (var i = part; i < n_tile; i += PARTS) {
-            result += weights[i] * value_word((kv_start + place(tile + i)) * HALF_DIM + word);
+            result += weights[i] * value_word(kv_start, tile + i, word);
         }
         workgroupBarrier();
     }

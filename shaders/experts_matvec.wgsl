@@ -7,16 +7,19 @@
 // Grid: (workgroups of as many outputs).
 // Experts of other pages are left to those pages' dispatches. LANES threads share ROWS rows and stride
 // over their blocks; each weight is read once. With NORM the sum of squares is taken on the way and the
-// factor applied to the product. The input is the chunk's last token. With STAGED the workgroup reads
+// factor applied to the product. With ROUTE the experts are those of the logits, and are written down
+// for the second product. With STAGED the workgroup reads
 // the input once, into workgroup memory, and threads stride over units. With INTERLEAVED what passes
 // from the first kind of product to the second has the first vectors of all blocks, then their second
 // ones, and so on, so that reads of neighbours are one.
 // Limits: columns are a multiple of 32; LANES divides WORKGROUP.
 
-#import "state.wgsl"
 #import "block.wgsl"
 #import "input.wgsl"
 #import "lanes.wgsl"
+#ifdef ROUTE
+#import "choose.wgsl"
+#endif
 #ifdef STAGED
 #import "unit.wgsl"
 #import "stage.wgsl"
@@ -29,15 +32,20 @@ struct Params {
     n_experts: u32,      // of this page
     limit: f32,          // of gates and ups
     eps: f32,
+    all_experts: u32,    // of the layer
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> state: State;
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_experts, rows, row words]
 @group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_experts, rows, row words]
-@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens, slots or 1, n_blocks · 8]
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [slots or 1, n_blocks · 8]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [slots or 1, n_out]
-@group(0) @binding(8) var<storage, read> routing: array<f32>;           // [n_tokens, 2 · N_USED]
+#ifdef ROUTE
+@group(0) @binding(1) var<storage, read> logits: array<f32>;            // [all experts]
+@group(0) @binding(8) var<storage, read_write> routing: array<f32>;     // [2 · N_USED]
+#else
+@group(0) @binding(8) var<storage, read> routing: array<f32>;           // [2 · N_USED]
+#endif
 #ifdef BIAS
 @group(0) @binding(6) var<storage, read> bias: array<f32>;              // [all experts, rows]
 #endif
@@ -74,18 +82,27 @@ fn main(
 ) {
     let lane = thread % LANES;
     let first_out = (workgroup.x * (WORKGROUP / LANES) + thread / LANES) * ROWS;
-    let token = state.n_tokens - 1u;
-    let chosen = token * 2u * N_USED;
 
 #ifdef SWIGLU
-    let expert = u32(routing[chosen + workgroup.y]);
+#ifdef ROUTE
+    choose(0u, params.all_experts, thread);
+    let expert = chosen[workgroup.y];
+    if (workgroup.x == 0u && workgroup.y == 0u) {
+        for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
+            routing[slot] = f32(chosen[slot]);
+            routing[slot + N_USED] = chosen_weight(0u, slot);
+        }
+    }
+#else
+    let expert = u32(routing[workgroup.y]);
+#endif
     let is_here = expert - params.first_expert < params.n_experts;
     let first_row = (expert - params.first_expert) * 2u * params.n_out;
     var gates: array<f32, ROWS>;
     var ups: array<f32, ROWS>;
 #ifdef STAGED
     let n_units = params.n_blocks * UNITS_A_BLOCK;
-    let sum_of_squares = stage(token * params.n_blocks * 8u, n_units, thread);
+    let sum_of_squares = stage(0u, n_units, thread);
     let end = select(0u, n_units, is_here);
     for (var unit = lane; unit < end; unit += LANES) {
         let u = staged_unit(unit, n_units);
@@ -100,7 +117,7 @@ fn main(
     var squares = 0.0;
     if (is_here) {
         for (var block = lane; block < params.n_blocks; block += LANES) {
-            var b = input_block((token * params.n_blocks + block) * 8u);
+            var b = input_block(block * 8u);
 #ifdef NORM
             squares += block_dot(b, b);
             b = gained(b, block * 8u);
@@ -144,10 +161,10 @@ fn main(
     for (var i = lane; i < N_USED * params.n_blocks; i += LANES) {
         let slot = i / params.n_blocks;
         let block = i % params.n_blocks;
-        let expert = u32(routing[chosen + slot]) - params.first_expert;
+        let expert = u32(routing[slot]) - params.first_expert;
         if (expert < params.n_experts) {
-            let weight = routing[chosen + N_USED + slot];
-            let b = arranged(interleaved_block((token * N_USED + slot) * params.n_blocks * 8u, block));
+            let weight = routing[N_USED + slot];
+            let b = arranged(interleaved_block(slot * params.n_blocks * 8u, block));
             let b_sum = block_sum(b);
             for (var j = 0u; j < ROWS; j++) {
                 let row = expert * params.n_out + min(first_out + j, params.n_out - 1u);
@@ -157,13 +174,13 @@ fn main(
     }
 #endif
     for (var slot = 0u; slot < N_USED; slot++) {
-        let expert = u32(routing[chosen + slot]);
+        let expert = u32(routing[slot]);
         let is_here = expert - params.first_expert < params.n_experts;
-        let weight = routing[chosen + N_USED + slot];
+        let weight = routing[N_USED + slot];
 #ifdef INTERLEAVED
 #else
         let first_row = (expert - params.first_expert) * params.n_out;
-        let x_start = (token * N_USED + slot) * params.n_blocks * 8u;
+        let x_start = slot * params.n_blocks * 8u;
         let end = select(0u, params.n_blocks, is_here);
         for (var block = lane; block < end; block += LANES) {
             let b = arranged(input_block(x_start + block * 8u));

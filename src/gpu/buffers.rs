@@ -79,6 +79,19 @@ fn half_bytes(shape: CacheShape, context_length: usize, precision: Precision) ->
     shape.heads.kv_width() as u64 * capacity * element_bytes
 }
 
+/// Whether, for one row, `op` does the work of the one before it as well.
+fn absorbs(op: &Op, before: &Op) -> bool {
+    match (before, op) {
+        (Op::Rope { qkv: rotated, cache: written, .. }, Op::Attention { qkv, cache, .. }) => {
+            rotated == qkv && written == cache
+        }
+        (Op::Route { out, .. }, Op::Experts(Experts { routing, then, .. })) => {
+            out == routing && matches!(then, ThenExperts::SwiGlu { .. })
+        }
+        _ => false,
+    }
+}
+
 /// Everything that recordings bind.
 pub struct Buffers {
     /// By weight id of the plan.
@@ -206,16 +219,23 @@ impl Buffers {
         Ok((buffers, memory))
     }
 
-    /// Records an operation of the plan.
+    /// Records the operation `index` of `ops`. For one row, rotations and the choice of experts are part of
+    /// the operations after them.
     pub fn record<'a>(
         &'a self,
         recorder: &mut Recorder<'a>,
         target: &Target<'_>,
-        op: &Op,
+        ops: &[Op],
+        index: usize,
         rows: Rows,
     ) {
         let buffer = |id: BufferId| &self.activations[id.0];
-        match *op {
+        let one_row = rows == Rows::Last;
+        let before = index.checked_sub(1).map(|before| &ops[before]);
+        match ops[index] {
+            Op::Rope { .. } | Op::Route { .. }
+                if one_row && ops.get(index + 1).is_some_and(|next| absorbs(next, &ops[index])) => {
+            }
             Op::Embed { table, out } => embed::record(
                 recorder,
                 &self.state,
@@ -241,6 +261,14 @@ impl Buffers {
                 &self.state,
                 attention::Operands {
                     qkv: buffer(qkv),
+                    rotation: match before {
+                        Some(&Op::Rope { pairing, n_rot, .. })
+                            if one_row && absorbs(&ops[index], &ops[index - 1]) =>
+                        {
+                            Some(attention::Rotation { rotations: &self.rotations, pairing, n_rot })
+                        }
+                        _ => None,
+                    },
                     cache: &self.caches[cache.0],
                     scale,
                     sinks: sinks.map(|id| &self.weights[id.0]),
@@ -253,7 +281,17 @@ impl Buffers {
                 let sizes = [n_experts, n_used];
                 route::record(recorder, &self.state, buffer(logits), sizes, buffer(out));
             }
-            Op::Experts(experts) => self.record_experts(recorder, target, &experts, rows),
+            Op::Experts(experts) => {
+                let logits = match before {
+                    Some(&Op::Route { logits, .. })
+                        if one_row && absorbs(&ops[index], &ops[index - 1]) =>
+                    {
+                        Some(buffer(logits))
+                    }
+                    _ => None,
+                };
+                self.record_experts(recorder, target, &experts, logits, rows);
+            }
         }
     }
 
@@ -262,6 +300,7 @@ impl Buffers {
         recorder: &mut Recorder<'a>,
         target: &Target<'_>,
         op: &Experts,
+        logits: Option<&'a GpuBuffer>,
         rows: Rows,
     ) {
         let norm = op.norm.map(|norm| (&self.weights[norm.gain.0], norm.eps));
@@ -271,6 +310,7 @@ impl Buffers {
             bias: op.bias.map(|id| &self.weights[id.0]),
             x: &self.activations[op.x.0],
             routing: &self.activations[op.routing.0],
+            logits,
             out: &self.activations[op.out.0],
             n_experts: op.n_experts,
             n_used: op.n_used,

@@ -41,9 +41,9 @@ const EVALUATION_CHUNK: usize = 16;
 /// Experts of a layer, whose counts must fit workgroup memory.
 const MAX_EXPERTS: usize = 2048;
 
-/// Experts of a token, whose choices must fit workgroup memory of 16 KiB, beside candidates of 64 threads;
-/// see `shaders/route.wgsl`.
-const MAX_USED: usize = (16_384 - 64 * 8) / 8;
+/// Experts of a token, whose numbers must fit workgroup memory of 16 KiB beside a number for each thread;
+/// see `shaders/choose.wgsl`.
+const MAX_USED: usize = (16_384 - 1024) / 4;
 
 /// The work of the head: one row, whatever came before.
 const HEAD_EXTENT: Extent = Extent { n_tokens: 1, n_keys: 0 };
@@ -127,9 +127,9 @@ impl GpuEngine {
                 let target = Target { capabilities: &context.capabilities, tuning: &tuning };
                 let mut recorders: [Recorder<'_>; 4] = Default::default();
                 let [prefill, decode, heads @ ..] = &mut recorders;
-                for (index, op) in plan.layers.iter().enumerate() {
-                    buffers.record(prefill, &target, op, Rows::Chunk);
-                    buffers.record(decode, &target, op, Rows::Last);
+                for index in 0..plan.layers.len() {
+                    buffers.record(prefill, &target, &plan.layers, index, Rows::Chunk);
+                    buffers.record(decode, &target, &plan.layers, index, Rows::Last);
                     if plan.layer_ends.contains(&(index + 1)) {
                         layer_ends[0].push(prefill.len());
                         layer_ends[1].push(decode.len());
@@ -137,7 +137,7 @@ impl GpuEngine {
                 }
                 let mut n_to_logits = 0;
                 for (head, with_top) in heads.iter_mut().zip([false, true]) {
-                    buffers.record(head, &target, &Op::Linear(plan.head), Rows::Last);
+                    buffers.record(head, &target, &[Op::Linear(plan.head)], 0, Rows::Last);
                     n_to_logits = head.len();
                     let logits = &buffers.activations[plan.head.out.0];
                     let (state, tokens) = (&buffers.state, &buffers.tokens);

@@ -37,6 +37,7 @@ pub use guide::{Demands, Tool, ToolChoice};
 use guide::{Guide, Next};
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
+use pace::ChunkPace;
 pub(crate) use pace::Pace;
 use park::{ParkedConversation, Shelf};
 use pieces::Pieces;
@@ -134,6 +135,8 @@ pub struct Session {
     cached: Vec<u32>,
     /// Positions that were ever written since position 0 was: rings hold the last of them.
     written: usize,
+    /// Tokens of a prompt that are computed at once.
+    chunk_pace: ChunkPace,
     /// Other conversations.
     shelf: Shelf,
     /// Made when the first grammar is asked for.
@@ -144,6 +147,7 @@ impl Session {
     /// A session on an engine whose weights are loaded and that holds `context_length` positions.
     pub fn new(engine: Box<dyn Engine>, description: Description, context_length: usize) -> Self {
         Self {
+            chunk_pace: ChunkPace::new(engine.max_chunk()),
             engine,
             description: Rc::new(description),
             context_length,
@@ -436,10 +440,15 @@ impl Session {
         let n_common = n_common.min(tokens.len() - 1);
         let n_reused = if request.reuse_prefix { self.still_held(n_common) } else { 0 };
         self.cached.truncate(n_reused);
-        for chunk in tokens[n_reused..].chunks(self.engine.max_chunk()) {
+        let mut rest = &tokens[n_reused..];
+        while !rest.is_empty() {
             host.yield_now().await;
             check_abort(aborted)?;
+            let (chunk, later) = rest.split_at(rest.len().min(self.chunk_pace.chunk()));
+            let started = host.now();
             self.extend(chunk).await?;
+            self.chunk_pace.record(chunk.len(), host.now() - started);
+            rest = later;
         }
         Ok(n_reused)
     }

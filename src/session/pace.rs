@@ -72,9 +72,70 @@ impl Pace {
     }
 }
 
+/// Tokens of the first chunk of a prompt, at most.
+const FIRST_CHUNK: usize = 128;
+
+/// A chunk that took less than this is tried at twice its size, in milliseconds.
+const SHORT_CHUNK_MS: f64 = 200.0;
+
+/// A chunk that took more than this is halved: an abort waits for its end, and so does the screen where a
+/// GPU draws it as well. In milliseconds.
+const LONG_CHUNK_MS: f64 = 800.0;
+
+/// Chunks are not halved below this: a tile of products has as many tokens.
+const SMALLEST_CHUNK: usize = 32;
+
+/// Chooses how many tokens of a prompt are computed at once.
+#[derive(Clone, Debug)]
+pub struct ChunkPace {
+    max: usize,
+    chunk: usize,
+}
+
+impl ChunkPace {
+    /// Begins with a chunk that is short on most devices.
+    pub fn new(max: usize) -> Self {
+        Self { max, chunk: max.min(FIRST_CHUNK) }
+    }
+
+    /// Tokens of the next chunk.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Takes the time that a chunk took, in milliseconds.
+    pub fn record(&mut self, n_tokens: usize, milliseconds: f64) {
+        if n_tokens == self.chunk && milliseconds < SHORT_CHUNK_MS {
+            self.chunk = self.max.min(self.chunk * 2);
+        } else if milliseconds > LONG_CHUNK_MS && self.chunk > SMALLEST_CHUNK {
+            self.chunk = (self.chunk / 2).max(SMALLEST_CHUNK);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_grow_while_they_are_short_and_shrink_where_they_are_long() {
+        let settled = |max: usize, milliseconds_a_token: f64| {
+            let mut pace = ChunkPace::new(max);
+            for _ in 0..20 {
+                pace.record(pace.chunk(), pace.chunk() as f64 * milliseconds_a_token);
+            }
+            pace.chunk()
+        };
+        assert_eq!(settled(512, 0.1), 512);
+        assert_eq!(settled(512, 2.0), 128);
+        assert_eq!(settled(512, 10.0), 64);
+        assert_eq!(settled(512, 1000.0), 32);
+        assert_eq!(settled(16, 1000.0), 16);
+        // The rest of a prompt tells nothing.
+        let mut pace = ChunkPace::new(512);
+        pace.record(5, 1.0);
+        assert_eq!(pace.chunk(), 128);
+    }
 
     /// Runs batches of which each takes `overhead + n · step` milliseconds; returns the last size.
     fn run(max_batch: usize, overhead: f64, step: f64) -> usize {

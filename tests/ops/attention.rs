@@ -2,13 +2,17 @@
 
 use half::f16;
 use pesi::{
+    config::RopePairing,
     cpu::reference,
     gpu::{
         Cache,
-        ops::attention::{self, Operands},
+        ops::{
+            attention::{self, Operands, Rotation},
+            rope,
+        },
         record::Extent,
     },
-    ops::{CacheShape, Heads},
+    ops::{CacheShape, Heads, rope::RopeTable},
     weights::Precision,
 };
 
@@ -122,6 +126,7 @@ fn check_case(
     let uploaded = sinks.as_ref().map(|sinks| sinks.upload(&device.context));
     let operands = Operands {
         qkv: &q,
+        rotation: None,
         cache: &cache,
         scale,
         sinks: uploaded.as_ref(),
@@ -145,4 +150,95 @@ fn check_case(
         let what = format!("{}: {shape:?} at {position}, token {t}", device.name);
         assert_close(found, &expected, 1e-4, &what);
     }
+}
+
+#[test]
+fn attention_that_rotates_is_rotation_then_attention() {
+    for mut device in devices() {
+        device.tuning.split_keys = 64;
+        let mut random = Random::new(8);
+        for (heads, n_rot, pairing) in [
+            (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 }, 64, RopePairing::Halves),
+            (Heads { n_heads: 2, n_kv_heads: 1, head_dim: 128 }, 32, RopePairing::Adjacent),
+        ] {
+            for (position, window, precision) in [
+                (0, None, Precision::Compact),
+                (130, None, Precision::Exact),
+                (2120, Some(40), Precision::Compact),
+            ] {
+                let shape = CacheShape { heads, window };
+                let what = format!("{}: {shape:?} {pairing:?} at {position}", device.name);
+                let case = [position, n_rot];
+                let [apart, together] =
+                    rotated_attention(&device, shape, pairing, case, precision, &mut random);
+                for (apart, together) in apart.iter().zip(&together) {
+                    assert_close(together, apart, 1e-5, &what);
+                }
+            }
+        }
+    }
+}
+
+/// Output, keys and values of one token, with the rotation apart and on the way.
+fn rotated_attention(
+    device: &Device,
+    shape: CacheShape,
+    pairing: RopePairing,
+    [position, n_rot]: [usize; 2],
+    precision: Precision,
+    random: &mut Random,
+) -> [[Vec<f32>; 3]; 2] {
+    let heads = shape.heads;
+    let context_length = position + 2;
+    let table = RopeTable {
+        frequencies: (0..n_rot / 2).map(|i| 0.9_f64.powi(i as i32)).collect(),
+        magnitude: 0.75,
+    };
+    let rotations = device.storage(bytemuck::cast_slice(&table.entries(context_length).unwrap()));
+    let qkv = halves(random, heads.qkv_width());
+    let earlier = [0, 1].map(|_| halves(random, position * heads.kv_width()));
+    let state = device.state(position as u32, 1);
+    let extent = Extent { n_tokens: 1, n_keys: position as u32 + 1 };
+    let n_splits = device.tuning.max_splits as usize;
+    let splits = device.storage(&vec![0.0; heads.n_heads * n_splits * (heads.head_dim + 2)]);
+    let target = device.target();
+    [false, true].map(|on_the_way| {
+        let cache = device.cache(shape, context_length, precision);
+        let mut n_words = 0;
+        for (buffer, rows) in [&cache.keys, &cache.values].into_iter().zip(&earlier) {
+            let words = packed(rows, &cache);
+            n_words = words.len();
+            device.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
+        }
+        let buffer = device.storage(&qkv);
+        let out = device.storage(&vec![0.0; heads.q_width()]);
+        let rotation = Rotation { rotations: &rotations, pairing, n_rot };
+        device.run(extent, |recorder| {
+            if !on_the_way {
+                rope::record(recorder, &state, &rotations, &buffer, &cache, pairing, n_rot);
+            }
+            let operands = Operands {
+                qkv: &buffer,
+                rotation: on_the_way.then_some(rotation),
+                cache: &cache,
+                scale: 0.2,
+                sinks: None,
+                splits: &splits,
+                out: &out,
+            };
+            attention::record(recorder, &target, &state, operands);
+        });
+        let stored = |buffer| {
+            let words = device.read(buffer, n_words);
+            if cache.full {
+                return words;
+            }
+            let halves = words.iter().flat_map(|word| {
+                let bits = word.to_bits();
+                [bits as u16, (bits >> 16) as u16].map(|half| f16::from_bits(half).to_f32())
+            });
+            halves.collect()
+        };
+        [device.read(&out, heads.q_width()), stored(&cache.keys), stored(&cache.values)]
+    })
 }

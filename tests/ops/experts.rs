@@ -43,6 +43,8 @@ struct Case {
     gain: Option<Matrix>,
     x: Vec<f32>,
     residual: Vec<f32>,
+    /// Of the router, [n_tokens, n_experts].
+    logits: Vec<f32>,
     routing: Vec<f32>,
     expected: Vec<f32>,
     magnitude: f32,
@@ -71,13 +73,14 @@ impl Case {
             None => x.clone(),
         };
         let mut expected = residual.clone();
-        let mut routing = Vec::new();
+        let (mut all_logits, mut routing) = (Vec::new(), Vec::new());
         let mut magnitude = 1.0_f32;
         for t in 0..n_tokens {
             // Most tokens to a few experts, so that tiles fill and others stay empty.
             let logits: Vec<f32> =
                 (0..n_experts).map(|e| random.signed() * 4.0 - e as f32 / 4.0).collect();
             let chosen = reference::route(&logits, n_used);
+            all_logits.extend(logits);
             routing.extend(chosen.iter().map(|(expert, _)| *expert as f32));
             routing.extend(chosen.iter().map(|(_, weight)| *weight));
             let x = &normed[t * inputs * n_cols..][..inputs * n_cols];
@@ -103,6 +106,7 @@ impl Case {
             gain,
             x,
             residual,
+            logits: all_logits,
             routing,
             expected,
             magnitude: magnitude + 100.0,
@@ -172,7 +176,9 @@ impl Case {
         device.buffer(out).to_vec()
     }
 
-    fn on_gpu(&self, device: &Device, as_vector: bool) -> Vec<f32> {
+    /// As many rows, or as one; with `routes` experts are chosen on the way, and what is written of the
+    /// choice is checked.
+    fn on_gpu(&self, device: &Device, [as_vector, routes]: [bool; 2]) -> Vec<f32> {
         let context = &device.context;
         let weight = self.matrices.upload(context);
         let bias = self.biases.as_ref().map(|biases| biases.upload(context));
@@ -191,7 +197,11 @@ impl Case {
         };
         let normed = device.storage(&vec![0.0; self.x.len()]);
         let out = device.storage(&self.residual);
-        let routing = device.storage(&self.routing);
+        let logits = device.storage(&self.logits);
+        let routing = match routes {
+            true => device.storage(&vec![0.0; self.routing.len()]),
+            false => device.storage(&self.routing),
+        };
         let state = device.state(0, self.n_tokens as u32);
         let scratch = Scratch::new(context, &target, [self.n_experts, self.n_used, width]).unwrap();
         let operands = Operands {
@@ -200,6 +210,7 @@ impl Case {
             bias: bias.as_ref(),
             x: &x,
             routing: &routing,
+            logits: routes.then_some(&logits),
             out: &out,
             n_experts: self.n_experts,
             n_used: self.n_used,
@@ -216,6 +227,10 @@ impl Case {
             }
             None => experts::record_chunk(recorder, &target, &scratch, operands),
         });
+        if routes {
+            let found = device.read(&routing, self.routing.len());
+            check_routing(&found, &self.routing, self.n_used, &self.name());
+        }
         let found = device.read(&out, self.expected.len());
         match self.then {
             ThenExperts::SwiGlu { .. } if interleaves => in_order(&found, n_out),
@@ -304,9 +319,10 @@ fn gpu_products_with_experts_match_double_precision() {
     for device in devices() {
         for case in &cases {
             let what = format!("{}: {}", device.name, case.name());
-            case.check(&case.on_gpu(&device, false), TOLERANCE, &what);
+            case.check(&case.on_gpu(&device, [false, false]), TOLERANCE, &what);
             if case.n_tokens == 1 {
-                case.check(&case.on_gpu(&device, true), TOLERANCE, &what);
+                let routes = case.then == SWIGLU;
+                case.check(&case.on_gpu(&device, [true, routes]), TOLERANCE, &what);
             }
         }
     }
@@ -329,7 +345,9 @@ fn gpu_products_of_one_row_with_experts_match_double_precision() {
                     let sizes = [n_out, n_cols];
                     let case = Case::new(Layout::Fp4, counts, sizes, then, extras, &mut random);
                     let what = format!("{}: {}", device.name, case.name());
-                    case.check(&case.on_gpu(&device, true), TOLERANCE, &what);
+                    for routes in [false, then == SWIGLU] {
+                        case.check(&case.on_gpu(&device, [true, routes]), TOLERANCE, &what);
+                    }
                 }
             }
         }
@@ -350,7 +368,9 @@ fn experts_in_several_pages_give_the_same_products() {
                 let weight = allocate(&device.context, &case.matrices.weight).unwrap();
                 assert!(weight.pages.len() > 1, "{} is in one page", case.name());
                 let what = format!("{}: {}", device.name, case.name());
-                case.check(&case.on_gpu(&device, n_tokens == 1), TOLERANCE, &what);
+                let one = n_tokens == 1;
+                let routes = one && then == SWIGLU;
+                case.check(&case.on_gpu(&device, [one, routes]), TOLERANCE, &what);
             }
         }
     }

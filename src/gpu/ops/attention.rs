@@ -2,6 +2,7 @@
 
 use super::Target;
 use crate::{
+    config::RopePairing,
     gpu::{
         Cache,
         context::GpuBuffer,
@@ -23,6 +24,8 @@ pub struct AttentionShape {
     pub sinks: bool,
     /// Whether the cache is f32.
     pub full: bool,
+    /// Which elements rotate together, where queries and the key are rotated on the way.
+    pub rotates: Option<RopePairing>,
 }
 
 impl AttentionShape {
@@ -34,16 +37,31 @@ impl AttentionShape {
             .define_if(target.capabilities.f16 && !self.full, "HALF_CACHE")
             .define_if(self.window, "WINDOW")
             .define_if(self.sinks, "SINKS")
+            .define_if(self.rotates.is_some(), "ROTATE")
+            .define_if(self.rotates == Some(RopePairing::Halves), "HALVES")
             .number("HEAD_DIM", self.head_dim);
         target.lanes(variant, workgroup, workgroup)
     }
 }
 
+/// How the queries and the key of a single token are rotated on the way.
+#[derive(Clone, Copy)]
+pub struct Rotation<'a> {
+    /// As for `rope`.
+    pub rotations: &'a GpuBuffer,
+    /// Which elements rotate together.
+    pub pairing: RopePairing,
+    /// Elements of a head that rotate.
+    pub n_rot: usize,
+}
+
 /// What attention works on.
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
-    /// Rotated queries in the first columns.
+    /// Rotated queries in the first columns; with `rotation` queries, keys and values as they are.
     pub qkv: &'a GpuBuffer,
+    /// How they are rotated, and the cache is written, on the way; for one token.
+    pub rotation: Option<Rotation<'a>>,
     /// Keys and values.
     pub cache: &'a Cache,
     /// Factor on the dot products.
@@ -62,7 +80,7 @@ pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
     state: &'a GpuBuffer,
-    Operands { qkv, cache, scale, sinks, splits, out }: Operands<'a>,
+    Operands { qkv, rotation, cache, scale, sinks, splits, out }: Operands<'a>,
 ) {
     let CacheShape { heads, window } = cache.shape;
     let n_heads = heads.n_heads as u32;
@@ -71,6 +89,7 @@ pub fn record<'a>(
         window: window.is_some(),
         sinks: sinks.is_some(),
         full: cache.full,
+        rotates: rotation.map(|rotation| rotation.pairing),
     };
     let variant = shape.variant(target);
     let bindings = |out: &'a GpuBuffer| {
@@ -84,14 +103,19 @@ pub fn record<'a>(
                     heads.qkv_width().into(),
                     Word::F32(scale),
                     window.unwrap_or(0).into(),
+                    rotation.map_or(0, |rotation| rotation.n_rot).into(),
                 ]),
             ),
             (1, Binding::Read(state.into())),
             (2, Binding::Read(qkv.into())),
-            (3, Binding::Read((&cache.keys).into())),
-            (4, Binding::Read((&cache.values).into())),
             (5, Binding::Write(out.into())),
         ];
+        let (keys, values) = ((&cache.keys).into(), (&cache.values).into());
+        bindings.extend(match rotation {
+            Some(_) => [(3, Binding::Write(keys)), (4, Binding::Write(values))],
+            None => [(3, Binding::Read(keys)), (4, Binding::Read(values))],
+        });
+        bindings.extend(rotation.map(|rotation| (7, Binding::Read(rotation.rotations.into()))));
         bindings.extend(sinks.map(|sinks| (6, Binding::Read(sinks.vector().into()))));
         bindings
     };

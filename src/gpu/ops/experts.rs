@@ -53,7 +53,7 @@ impl ExpertsShape {
             .define_if(norm, "NORM")
             .define_if(is_interleaved(target, self.then, [n_out, n_cols]), "INTERLEAVED")
             .number("ROWS", self.rows(target));
-        if let Some(n_cols) = target.staged(n_cols).filter(|_| is_first) {
+        if let Some(n_cols) = target.staged(n_cols, self.n_used).filter(|_| is_first) {
             variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
         }
         target.lanes(variant, tuning.matvec_workgroup, self.lanes(target, n_out))
@@ -146,8 +146,10 @@ pub struct Operands<'a> {
     pub bias: Option<&'a GpuWeight>,
     /// Input, normalised where many rows are.
     pub x: &'a GpuBuffer,
-    /// What `route` wrote.
+    /// What `route` wrote, or where `record_last` writes the same.
     pub routing: &'a GpuBuffer,
+    /// The router's logits, where `record_last` chooses the experts.
+    pub logits: Option<&'a GpuBuffer>,
     /// Output.
     pub out: &'a GpuBuffer,
     /// Experts of a layer.
@@ -197,21 +199,20 @@ impl<'a> Operands<'a> {
         ]
     }
 
-    /// Bindings 2 to 6 and 8, which both products have in the same places.
+    /// Bindings 2 to 6, which both products have in the same places.
     fn bindings(&self, page: &'a Page, out: &'a GpuBuffer) -> Vec<(u32, Binding<'a>)> {
         let mut bindings = vec![
             (2, Binding::Read(page.quants())),
             (3, Binding::Read(page.scales())),
             (4, Binding::Read(self.x.into())),
             (5, Binding::Write(out.into())),
-            (8, Binding::Read(self.routing.into())),
         ];
         bindings.extend(self.bias.map(|bias| (6, Binding::Read(bias.vector().into()))));
         bindings
     }
 }
 
-/// Records the products of the chunk's last token, one dispatch a page; `norm` is the gain and epsilon
+/// Records the products of a chunk of one token, one dispatch a page; `norm` is the gain and epsilon
 /// of RMSNorm ahead of them.
 pub fn record_last<'a>(
     recorder: &mut Recorder<'a>,
@@ -223,8 +224,16 @@ pub fn record_last<'a>(
     for page in &operands.weight.pages {
         let mut words = operands.words(page);
         words.push(Word::F32(norm.map_or(0.0, |(_, eps)| eps)));
+        words.push(operands.n_experts.into());
         let mut bindings = operands.bindings(page, operands.out);
-        bindings.extend([(0, parameters(&words)), (1, Binding::Read(operands.state.into()))]);
+        bindings.push((0, parameters(&words)));
+        let routing = operands.routing.into();
+        match operands.logits {
+            Some(logits) => {
+                bindings.extend([(1, Binding::Read(logits.into())), (8, Binding::Write(routing))])
+            }
+            None => bindings.push((8, Binding::Read(routing))),
+        }
         bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
         let shape = operands.shape(page);
         let sizes = [operands.n_out(), operands.weight.n_cols];
@@ -234,7 +243,9 @@ pub fn record_last<'a>(
         let grid = [(operands.n_out() as u32).div_ceil(outputs), n_slots, 1];
         recorder.dispatch(
             &operands.weight.name,
-            shape.matvec(target, sizes, norm.is_some()),
+            shape
+                .matvec(target, sizes, norm.is_some())
+                .define_if(operands.logits.is_some(), "ROUTE"),
             bindings,
             Box::new(move |_| Some(grid)),
         );
@@ -270,6 +281,7 @@ pub fn record_chunk<'a>(
             (0, parameters(&operands.words(page))),
             (1, Binding::Read((&scratch.tiles).into())),
             (7, Binding::Read((&scratch.order).into())),
+            (8, Binding::Read(operands.routing.into())),
         ]);
         recorder.dispatch_indirect(
             &weight.name,

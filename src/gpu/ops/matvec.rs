@@ -19,7 +19,7 @@ pub fn variant(
     let tuning = target.tuning;
     let mut variant =
         shape.variant(target, "matvec").define_if(norm, "NORM").number("ROWS", tuning.matvec_rows);
-    if let Some(n_cols) = target.staged(n_cols) {
+    if let Some(n_cols) = target.staged(n_cols, 0) {
         variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
     }
     target.lanes(variant, tuning.matvec_workgroup, tuning.lanes(n_outputs))

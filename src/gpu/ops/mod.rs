@@ -41,11 +41,12 @@ impl Target<'_> {
         variant.layout(layout).define_if(as_halves, "HALF_CODES")
     }
 
-    /// Columns of an input that are staged in workgroup memory, where there is room for them.
-    fn staged(&self, n_cols: usize) -> Option<u32> {
+    /// Columns of an input that are staged in workgroup memory, where there is room for them beside
+    /// `others` words.
+    fn staged(&self, n_cols: usize, others: u32) -> Option<u32> {
         let tuning = self.tuning;
         // Beside the input, a number for each thread.
-        let bytes = 4 * (n_cols as u64 + u64::from(tuning.matvec_workgroup));
+        let bytes = 4 * (n_cols as u64 + u64::from(tuning.matvec_workgroup) + u64::from(others));
         let fits = bytes <= u64::from(self.capabilities.max_workgroup_bytes);
         (tuning.staged && fits).then_some(n_cols as u32)
     }
@@ -143,9 +144,12 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         variants.extend(pairings.map(|pairing| rope::variant(pairing, full)));
         for head_dim in HEAD_DIMS {
             for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
-                let shape = AttentionShape { head_dim, window, sinks, full };
-                let variant = shape.variant(target);
-                variants.extend([variant.clone(), variant.define("SPLIT")]);
+                let rotated = [None, Some(RopePairing::Adjacent), Some(RopePairing::Halves)];
+                for rotates in rotated {
+                    let shape = AttentionShape { head_dim, window, sinks, full, rotates };
+                    let variant = shape.variant(target);
+                    variants.extend([variant.clone(), variant.define("SPLIT")]);
+                }
             }
         }
     }
@@ -174,7 +178,8 @@ fn expert_variants(target: &Target<'_>) -> Vec<Variant> {
                 variants.push(shape.matmul(target));
                 variants.push(shape.group(target));
                 if matches!(then, ThenExperts::SwiGlu { .. }) {
-                    variants.push(shape.matvec(target, SIZES, true));
+                    let variant = shape.matvec(target, SIZES, true);
+                    variants.extend([variant.clone(), variant.define("ROUTE")]);
                 }
             }
         }
