@@ -4,6 +4,8 @@
  */
 import { ScriptedWorker, generationResult } from "./scripted-worker.mjs";
 
+const utf8 = new TextEncoder();
+
 /** What the model thinks, a token for each text. */
 export const think = (...texts) => ({ texts, channel: "analysis" });
 
@@ -17,6 +19,15 @@ export const call = (name, ...texts) => ({
   recipient: `functions.${name}`,
   contentType: "json",
 });
+
+/** The tokens that pieces come to, as a worker posts them. */
+export function tokensOf(pieces) {
+  return pieces.flatMap(({ texts, ...fields }, messageIndex) =>
+    (texts ?? [fields.text]).map((text) => {
+      return { token: 1, logprob: -0.5, bytes: [...utf8.encode(text)], messageIndex, ...fields, text };
+    }),
+  );
+}
 
 export class AnsweringWorker extends ScriptedWorker {
   #answers;
@@ -37,9 +48,7 @@ export class AnsweringWorker extends ScriptedWorker {
     const next = this.#answers.shift();
     if (next === undefined) throw new Error("the worker was asked more often than it has answers");
     const { pieces, finishReason = "stop", error, wait = 0 } = Array.isArray(next) ? { pieces: next } : next;
-    const tokens = pieces.flatMap(({ texts, ...fields }, messageIndex) =>
-      (texts ?? [fields.text]).map((text) => ({ token: 1, logprob: -0.5, messageIndex, ...fields, text })),
-    );
+    const tokens = tokensOf(pieces);
     for (const token of tokens) {
       await new Promise((resolve) => setTimeout(resolve, wait));
       if (this.#cancelled.has(id)) return this.result(id, generationResult(0, "aborted"));
