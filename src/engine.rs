@@ -151,6 +151,9 @@ pub trait Engine: Sink {
     /// Bytes held.
     fn memory(&self) -> MemoryUse;
 
+    /// Bytes held now, `parked` of them by what is set aside.
+    fn in_use(&self, parked: u64) -> u64;
+
     /// Makes everything ready that would otherwise delay the first chunk; whatever the cache held is
     /// lost.
     ///
@@ -295,6 +298,10 @@ impl Engine for CpuEngine {
 
     fn memory(&self) -> MemoryUse {
         self.device.memory()
+    }
+
+    fn in_use(&self, parked: u64) -> u64 {
+        self.memory().total() + parked
     }
 
     fn warm_up(&mut self) -> LocalFuture<'_, Result<()>> {

@@ -361,6 +361,10 @@ impl Engine for GpuEngine {
         self.memory
     }
 
+    fn in_use(&self, _: u64) -> u64 {
+        self.context.allocated()
+    }
+
     fn warm_up(&mut self) -> LocalFuture<'_, Result<()>> {
         Box::pin(self.run_all())
     }

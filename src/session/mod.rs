@@ -189,6 +189,17 @@ impl Session {
         self.engine.memory()
     }
 
+    /// Bytes in use on the device now: those of [`memory`](Self::memory), and what came since, such as
+    /// conversations that are set aside.
+    pub fn in_use(&self) -> u64 {
+        self.engine.in_use(self.shelf.bytes())
+    }
+
+    /// Of the bytes in use, those of conversations that are set aside.
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.shelf.bytes()
+    }
+
     /// Frees everything on the device; returns how many bytes that were.
     pub fn dispose(self) -> u64 {
         let parked = self.shelf.bytes();

@@ -12,7 +12,7 @@ use super::{
     http::OnBytes,
     lock::{Channel, Lock},
     opfs::{ModelFolder, Models},
-    options::{Info, LoadOptions, Memory, SourceOptions},
+    options::{Info, LoadOptions, Memory, SourceOptions, heap_bytes},
     reporter::Reporter,
 };
 use crate::{
@@ -271,11 +271,7 @@ impl Load<'_> {
                 DeviceKind::Cpu => "cpu",
                 DeviceKind::Gpu(_) => "webgpu",
             },
-            // Pages of 64 KiB; a module's memory never shrinks.
-            memory: Memory::new(
-                engine_memory,
-                Some(core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10)),
-            ),
+            memory: Memory::new(engine_memory, Some(heap_bytes())),
             from_storage,
             storage_error: None,
             chat_template: session.chat().is_some(),

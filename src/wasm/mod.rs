@@ -163,6 +163,12 @@ impl Model {
         })
     }
 
+    /// Bytes in use now.
+    #[wasm_bindgen(js_name = memoryInUse)]
+    pub fn memory_in_use(&self) -> Result<JsValue, JsValue> {
+        self.in_use().map_err(to_js)
+    }
+
     /// Frees everything on the device; tells how many bytes that were.
     pub fn dispose(&self) -> Promise {
         let session = self.session.clone();
@@ -176,6 +182,16 @@ impl Model {
 }
 
 impl Model {
+    fn in_use(&self) -> Result<JsValue> {
+        let mut lease = Lease::take(&self.session, self.disposed.get())?;
+        let session = lease.get();
+        to_plain_js(&options::InUse {
+            device_bytes: session.in_use(),
+            set_aside_bytes: session.set_aside_bytes(),
+            heap_bytes: options::heap_bytes(),
+        })
+    }
+
     fn render(&self, messages: JsValue, options: JsValue) -> Result<Vec<u32>> {
         let chat = self.description.chat.as_ref().ok_or_else(|| {
             Error::unsupported("the model is not made for conversations")

@@ -483,6 +483,20 @@ pub struct Outcome {
     pub time_to_first_token_ms: f64,
 }
 
+/// Bytes of the module's memory, which never shrinks: it is made of pages of 64 KiB.
+pub fn heap_bytes() -> u64 {
+    core::arch::wasm32::memory_size::<0>() as u64 * (64 << 10)
+}
+
+/// Bytes in use.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InUse {
+    pub device_bytes: u64,
+    pub set_aside_bytes: u64,
+    pub heap_bytes: u64,
+}
+
 /// What disposing freed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

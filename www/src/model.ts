@@ -10,7 +10,7 @@ import type { ModelList } from "./openai-others.js";
 import type { AnswerToken, EngineGenerateOptions, GenerateInput } from "./protocol.js";
 import { AsyncQueue } from "./queue.js";
 import { Responses } from "./responses.js";
-import type { GenerateParams, GeneratedToken, GenerationResult, ModelInfo } from "./types.js";
+import type { GenerateParams, GeneratedToken, GenerationResult, MemoryInUse, ModelInfo } from "./types.js";
 import * as validate from "./validate.js";
 
 /** How long a worker may take to free its model before it is ended by force, in milliseconds. */
@@ -101,6 +101,11 @@ export class Model {
   generate(params: GenerateParams): Generation {
     const { input, options, signal } = validate.generateParams(params, this.info.vocabularySize);
     return new Generation((onToken) => this.#start(input, options, signal, onToken), signal);
+  }
+
+  /** The memory in use, once what was asked for before is done: {@link ModelInfo.memory} says what a model begins with. */
+  memory(): Promise<MemoryInUse> {
+    return this.#connection.call("memory", {}).result;
   }
 
   /**

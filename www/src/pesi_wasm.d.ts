@@ -6,7 +6,7 @@
  */
 
 import type { Target } from "./device.js";
-import type { GenerationResult, Progress, StoredModel, Verification } from "./types.js";
+import type { GenerationResult, MemoryInUse, Progress, StoredModel, Verification } from "./types.js";
 import type {
   EngineChatOptions,
   EngineForecast,
@@ -66,5 +66,6 @@ export class Model {
     options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
     onTokens: (batch: EngineToken[]) => void,
   ): Promise<GenerationResult>;
+  memoryInUse(): MemoryInUse;
   dispose(): Promise<{ freedBytes: number }>;
 }

@@ -14,6 +14,7 @@ import type {
   Forecast,
   GeneratedToken,
   GenerationResult,
+  MemoryInUse,
   ModelInfo,
   Progress,
   StoredModel,
@@ -231,6 +232,7 @@ export interface Methods {
     result: Forecast;
     event: never;
   };
+  memory: { params: Record<string, never>; result: MemoryInUse; event: never };
   dispose: { params: Record<string, never>; result: { readonly freedBytes: number }; event: never };
 }
 

@@ -216,6 +216,16 @@ export interface Forecast {
   deviceReason: string;
 }
 
+/** Memory that a model takes at some moment. */
+export interface MemoryInUse {
+  /** On the device: what {@link ModelInfo.memory} says of it, and what came since. */
+  deviceBytes: number;
+  /** Of these, keys and values of conversations that are set aside while another goes on. */
+  setAsideBytes: number;
+  /** The WebAssembly module's own memory, which does not shrink. */
+  heapBytes: number;
+}
+
 /** Settings of `Model.generate` beside its input. A setting left out, or `undefined`, takes its default. */
 export interface GenerateOptions {
   /** Tokens to generate at most. Default: until the context is full. */

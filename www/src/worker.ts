@@ -95,6 +95,10 @@ const handlers: Handlers = {
     });
   },
 
+  memory(_, { signal }) {
+    return inTurn(signal, async () => loaded().memoryInUse());
+  },
+
   dispose() {
     for (const controller of running.values()) controller.abort();
     return inTurn(undefined, async () => {
