@@ -132,6 +132,7 @@ impl Model {
     pub fn generate(&self, options: JsValue, on_tokens: Function) -> Promise {
         let (session, host) = (self.session.clone(), self.host.clone());
         let disposed = self.disposed.get();
+        let description = self.description.clone();
         promise(async move {
             let signal = options::signal(&options)?;
             let options: GenerateOptions = from_js(options)?;
@@ -139,7 +140,8 @@ impl Model {
             let request = Request::from(options);
             let mut session = Lease::take(&session, disposed)?;
             let mut emit = |events: &[TokenEvent]| -> Result<()> {
-                let batch = options::token_batch(events, with_logprobs)?;
+                let tokenizer = &description.tokenizer;
+                let batch = options::token_batch(events, with_logprobs, tokenizer)?;
                 // What the callback throws is a defect of the worker's own code.
                 on_tokens.call1(&JsValue::NULL, &batch).map(drop).map_err(|thrown| {
                     Error::argument(format!("the token callback failed: {thrown:?}"))

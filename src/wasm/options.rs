@@ -19,6 +19,7 @@ use crate::{
     sampler::{SamplingParams, TokenLogprob},
     session::{Demands, Description, Entry, Opened, Request, TokenEvent, Tool, ToolChoice},
     store::Origin,
+    tokenizer::Tokenizer,
     weights::Precision,
 };
 
@@ -399,9 +400,10 @@ pub struct RenderOptions {
 }
 
 #[derive(Serialize)]
-struct PlainLogprob {
+struct PlainLogprob<'a> {
     token: u32,
     logprob: f32,
+    bytes: &'a [u8],
 }
 
 #[derive(Serialize)]
@@ -411,8 +413,10 @@ struct GeneratedToken<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprob: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<&'a [u8]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    top_logprobs: Vec<PlainLogprob>,
+    top_logprobs: Vec<PlainLogprob<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -429,13 +433,21 @@ struct GeneratedToken<'a> {
     continues: Option<bool>,
 }
 
-/// Tokens as an array of `{ token, text, logprob?, topLogprobs?, channel?, recipient?, contentType?,
-/// messageIndex?, otherAuthor?, malformed?, continues? }`; `topLogprobs` are `[{ token, logprob }]`. A
-/// token that completes text of several messages has an element for each.
+/// Tokens as an array of `{ token, text, logprob?, bytes?, topLogprobs?, channel?, recipient?,
+/// contentType?, messageIndex?, otherAuthor?, malformed?, continues? }`; `topLogprobs` are `[{ token,
+/// logprob, bytes }]`. `bytes` are what a token stands for, also where that is part of a character; of a
+/// drawn token that is no text, none. A token that completes text of several messages has an element for
+/// each.
 ///
 /// # Errors
 /// Those of [`to_plain_js`].
-pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue> {
+pub fn token_batch(
+    events: &[TokenEvent],
+    with_logprobs: bool,
+    tokenizer: &Tokenizer,
+) -> Result<JsValue> {
+    let bytes_of = |token: u32| tokenizer.token_bytes(token).unwrap_or_default();
+    let text_of = |token: u32| if tokenizer.is_special(token) { &[] } else { bytes_of(token) };
     let batch: Vec<_> = events
         .iter()
         .flat_map(|event| {
@@ -452,10 +464,15 @@ pub fn token_batch(events: &[TokenEvent], with_logprobs: bool) -> Result<JsValue
                 token: event.token,
                 text: &piece.text,
                 logprob: with_logprobs.then_some(event.logprob),
+                bytes: with_logprobs.then(|| text_of(event.token)),
                 top_logprobs: event
                     .top_logprobs
                     .iter()
-                    .map(|&TokenLogprob { token, logprob }| PlainLogprob { token, logprob })
+                    .map(|&TokenLogprob { token, logprob }| PlainLogprob {
+                        token,
+                        logprob,
+                        bytes: bytes_of(token),
+                    })
                     .collect(),
                 channel: channel.filter(|channel| CHANNELS.contains(channel)),
                 recipient: header.filter(|_| is_call).and_then(|h| h.recipient.as_deref()),

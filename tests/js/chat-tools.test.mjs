@@ -168,10 +168,10 @@ test("leaving a stream of several answers asks for no further one", async () => 
   assert.equal(worker.posted.filter(({ method }) => method === "generate").length, 1);
 });
 
-test("the likeliest tokens come with their bytes, unless they are part of a character", async () => {
+test("the likeliest tokens come with their bytes, also those of a part of a character", async () => {
   const topLogprobs = [
-    { token: 5, text: "é", logprob: -0.5 },
-    { token: 6, text: "\uFFFD", logprob: -1 },
+    { token: 5, logprob: -0.5, bytes: [0xc3, 0xa9] },
+    { token: 6, logprob: -1, bytes: [0xf0, 0x9f] },
   ];
   const { worker, completions } = start([[{ text: "é", channel: "final", logprob: -0.5, topLogprobs }]]);
   const params = { messages: MESSAGES, logprobs: true, top_logprobs: 2, logit_bias: { 5: -100, 7: 1.5 } };
@@ -183,7 +183,7 @@ test("the likeliest tokens come with their bytes, unless they are part of a char
       bytes: [0xc3, 0xa9],
       top_logprobs: [
         { token: "é", logprob: -0.5, bytes: [0xc3, 0xa9] },
-        { token: "\uFFFD", logprob: -1, bytes: null },
+        { token: "\\xf0\\x9f", logprob: -1, bytes: [0xf0, 0x9f] },
       ],
     },
   ]);

@@ -39,7 +39,8 @@ async function play({ worker, completions }, params, tokens, result = generation
   const { id } = await worker.request("generate");
   tokens.forEach((token, index) => {
     const fields = typeof token === "string" ? { text: token } : token;
-    worker.event(id, [{ token: index, logprob: -0.25 * index, ...fields }]);
+    const bytes = [...Buffer.from(fields.text)];
+    worker.event(id, [{ token: index, logprob: -0.25 * index, bytes, ...fields }]);
   });
   worker.result(id, result);
   return answer;
@@ -105,14 +106,18 @@ test("include_usage adds a last chunk with the usage, and null to the others", a
   assert.deepEqual(chunks.map(({ usage }) => usage), [null, null, null]);
 });
 
-test("logprobs come per token with the bytes of its text", async () => {
+test("logprobs come per token with its own bytes, and none for one that is no text", async () => {
   const expected = [
-    { token: "", logprob: -0, bytes: [], top_logprobs: [] },
-    { token: "é", logprob: -0.25, bytes: [0xc3, 0xa9], top_logprobs: [] },
+    { token: "a\\xc3", logprob: -0, bytes: [0x61, 0xc3], top_logprobs: [] },
+    { token: "\\xa9ü", logprob: -0.25, bytes: [0xa9, 0xc3, 0xbc], top_logprobs: [] },
+    { token: "🦙", logprob: -0.5, bytes: [0xf0, 0x9f, 0xa6, 0x99], top_logprobs: [] },
   ];
-  const whole = await play(start(), { logprobs: true }, ["", "é"]);
+  const texts = ["a", "éü", "🦙"];
+  const said = texts.map((text, index) => ({ text, bytes: expected[index].bytes }));
+  const tokens = [...said, { text: "", bytes: [] }];
+  const whole = await play(start(), { logprobs: true }, tokens);
   assert.deepEqual(whole.choices[0].logprobs, { content: expected, refusal: null });
-  const chunks = await collect(await play(start(), { logprobs: true, stream: true }, ["", "é"]));
+  const chunks = await collect(await play(start(), { logprobs: true, stream: true }, tokens));
   assert.deepEqual(
     chunks.slice(1, -1).flatMap(({ choices }) => choices[0].logprobs.content),
     expected,
@@ -367,7 +372,7 @@ test("a stream tells what is thought and what is said as it comes, and leaves ou
 test("logprobs are those of what is said", async () => {
   const whole = await play(start(HARMONY), { logprobs: true }, HARMONY_TOKENS);
   const { content } = whole.choices[0].logprobs;
-  assert.deepEqual(content.map(({ token }) => token), ["Let me look.", "Paris", ".", ""]);
+  assert.deepEqual(content.map(({ token }) => token), ["Let me look.", "Paris", "."]);
   const chunks = await collect(await play(start(HARMONY), { logprobs: true, stream: true }, HARMONY_TOKENS));
   assert.deepEqual(
     chunks.flatMap(({ choices }) => choices[0].logprobs?.content ?? []),

@@ -12,9 +12,11 @@ import type {
   ChatCompletionLogprobs,
   ChatCompletionMessageToolCall,
   ChatCompletionTokenLogprob,
+  ChatCompletionTopLogprob,
   CompletionUsage,
 } from "./openai.js";
 import type { AnswerToken } from "./protocol.js";
+import { tokenText } from "./token-text.js";
 import type { GenerationResult } from "./types.js";
 
 /** How an answer went, once it is over. */
@@ -130,22 +132,20 @@ export function logprobsOf(tokens: readonly AnswerToken[]): ChatCompletionLogpro
   return { content: tokens.map(logprobOf), refusal: null };
 }
 
-const utf8 = new TextEncoder();
-
-/** What stands in the text of a token that is part of a character. */
-const REPLACEMENT = "\uFFFD";
+/** Whether a token has a log probability that is told: those that end a text and the like have none. */
+export function hasLogprob({ bytes }: AnswerToken): boolean {
+  return bytes !== undefined && bytes.length > 0;
+}
 
 /** The log probability of a token, and of those that were as likely. */
-export function logprobOf({ text, logprob, topLogprobs = [] }: AnswerToken): ChatCompletionTokenLogprob {
+export function logprobOf({ bytes = [], logprob, topLogprobs = [] }: AnswerToken): ChatCompletionTokenLogprob {
   return {
-    token: text,
     // As OpenAI's API marks a probability it does not know.
-    logprob: logprob ?? -9999,
-    bytes: [...utf8.encode(text)],
-    top_logprobs: topLogprobs.map((likely) => ({
-      token: likely.text,
-      logprob: likely.logprob,
-      bytes: likely.text.includes(REPLACEMENT) ? null : [...utf8.encode(likely.text)],
-    })),
+    ...entry(bytes, logprob ?? -9999),
+    top_logprobs: topLogprobs.map((likely) => entry(likely.bytes, likely.logprob)),
   };
+}
+
+function entry(bytes: readonly number[], logprob: number): ChatCompletionTopLogprob {
+  return { token: tokenText(bytes), logprob, bytes: [...bytes] };
 }

@@ -2,7 +2,16 @@
 
 import { AnswerReader, type AnswerPiece } from "./answer.js";
 import { chatRequest, inputOf, type ChatRequest, type Turn } from "./chat-params.js";
-import { ChatShape, choiceOf, deltasOf, finishReason, logprobsOf, usageOf, type Answered } from "./chat-shape.js";
+import {
+  ChatShape,
+  choiceOf,
+  deltasOf,
+  finishReason,
+  hasLogprob,
+  logprobsOf,
+  usageOf,
+  type Answered,
+} from "./chat-shape.js";
 import type { Call } from "./connection.js";
 import type {
   ChatCompletion,
@@ -79,7 +88,7 @@ export class ChatCompletions {
       const said: AnswerToken[] = [];
       const turn = ofChoice(request, index);
       const answered = await answerTurn(this.#start, turn, signal, ({ kind }, token) => {
-        if (kind === "content") said.push(token);
+        if (kind === "content" && hasLogprob(token)) said.push(token);
       });
       all.push(answered);
       choices.push(choiceOf(index, answered, request.options.logprobs ? said : null));
@@ -113,12 +122,12 @@ export class ChatCompletions {
       out.begin();
       const { malformed } = token;
       const begins = piece.kind === "call" && piece.begins;
-      const hasLogprobs = logprobs && piece.kind === "content";
-      if (piece.text === "" && !begins && !hasLogprobs && malformed === undefined) return;
+      const isLikely = logprobs && piece.kind === "content" && hasLogprob(token);
+      if (piece.text === "" && !begins && !isLikely && malformed === undefined) return;
       for (const delta of deltasOf(piece)) {
         push({
           delta,
-          logprobs: hasLogprobs ? logprobsOf([token]) : null,
+          logprobs: isLikely ? logprobsOf([token]) : null,
           finish_reason: null,
           ...(malformed === undefined ? {} : { malformed }),
         });

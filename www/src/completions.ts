@@ -1,6 +1,7 @@
 /** OpenAI's older completions over one model, which continue texts: `model.completions.create`. */
 
 import type { StartGeneration } from "./chat.js";
+import { hasLogprob } from "./chat-shape.js";
 import { completionRequest, type CompletionRequest } from "./completions-params.js";
 import { nowInSeconds, randomId } from "./ids.js";
 import type { CompletionUsage, RequestOptions } from "./openai.js";
@@ -15,6 +16,7 @@ import type {
 import { optionsOfChoice, requestSignal } from "./params.js";
 import type { AnswerToken } from "./protocol.js";
 import { openStream, type ApiStream, type Producer } from "./stream.js";
+import { tokenText } from "./token-text.js";
 import type { GenerationResult, ModelInfo } from "./types.js";
 
 /** Streamed continuations: iterate over it once for their pieces. Leaving the loop early cancels them. */
@@ -103,7 +105,7 @@ async function follow(
   let offset = 0;
   const call = start((token) => {
     out.begin();
-    const logprobs = request.options.logprobs ? logprobsOf([token], offset) : null;
+    const logprobs = request.options.logprobs && hasLogprob(token) ? logprobsOf([token], offset) : null;
     offset += token.text.length;
     if (token.text === "" && logprobs === null) return;
     push({ index, text: token.text, logprobs, finish_reason: null });
@@ -115,11 +117,12 @@ function finishReason(result: GenerationResult): "stop" | "length" {
   return result.finishReason === "length" ? "length" : "stop";
 }
 
-function logprobsOf(tokens: readonly AnswerToken[], start: number): CompletionLogprobs {
+function logprobsOf(answer: readonly AnswerToken[], start: number): CompletionLogprobs {
   let offset = start;
+  const tokens = answer.filter(hasLogprob);
   const hasTop = tokens.some(({ topLogprobs }) => topLogprobs !== undefined);
   return {
-    tokens: tokens.map(({ text }) => text),
+    tokens: tokens.map(({ bytes = [] }) => tokenText(bytes)),
     // As OpenAI's API marks a probability it does not know.
     token_logprobs: tokens.map(({ logprob }) => logprob ?? -9999),
     top_logprobs: hasTop ? tokens.map(likeliest) : null,
@@ -131,7 +134,7 @@ function logprobsOf(tokens: readonly AnswerToken[], start: number): CompletionLo
 }
 
 function likeliest({ topLogprobs = [] }: AnswerToken): Record<string, number> {
-  return Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob]));
+  return Object.fromEntries(topLogprobs.map(({ bytes, logprob }) => [tokenText(bytes), logprob]));
 }
 
 /** The tokens used by generations, `n` of each prompt. */

@@ -78,11 +78,12 @@ export interface CompletionChoice {
 
 /** The log probabilities of a continuation's tokens, in lists of one length. */
 export interface CompletionLogprobs {
+  /** Their texts; parts of characters are spelled `\xf0`. */
   tokens: string[];
   token_logprobs: number[];
   /** The likeliest tokens by their texts; `null` where none were asked for. */
   top_logprobs: Record<string, number>[] | null;
-  /** Where in the continuation each token begins, in UTF-16 units. */
+  /** Where in the continuation the text begins that each token completes, in UTF-16 units. */
   text_offset: number[];
 }
 

@@ -150,7 +150,7 @@ export interface ResponseOutputText {
   logprobs: ResponseLogprob[];
 }
 
-/** A token's log probability, as in chat completions; `bytes` is empty where its text is not whole characters. */
+/** A token's log probability, as in chat completions. */
 export interface ResponseLogprob {
   token: string;
   logprob: number;

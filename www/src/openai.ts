@@ -263,9 +263,10 @@ export interface ChatCompletionLogprobs {
 }
 
 /**
- * A token's log probability. `token` and `bytes` are the text the token completes: empty while a character is
- * incomplete, whole with the token that completes it, so that all of them joined are the answer. (Where a model says
- * several things one after another, `content` has a blank line between them, which comes from no token.)
+ * A token's log probability. `bytes` are those that the token stands for: all of them joined are the answer, where no
+ * stop string cuts it, but a token may have a part of a character only. `token` is their text, in which such parts are
+ * spelled `\xf0`. Tokens that are no text, such as the one that ends the answer, have none. (Where a model says several
+ * things one after another, `content` has a blank line between them, which comes from no token.)
  */
 export interface ChatCompletionTokenLogprob {
   token: string;
@@ -274,11 +275,11 @@ export interface ChatCompletionTokenLogprob {
   top_logprobs: ChatCompletionTopLogprob[];
 }
 
-/** One of the likeliest tokens; `bytes` is `null` where its text is not whole characters. */
+/** One of the likeliest tokens; of one that is no text, `token` and `bytes` are its name. */
 export interface ChatCompletionTopLogprob {
   token: string;
   logprob: number;
-  bytes: number[] | null;
+  bytes: number[];
 }
 
 /** Tokens used by a request. */

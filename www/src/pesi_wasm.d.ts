@@ -8,6 +8,7 @@
 import type { Target } from "./device.js";
 import type { GenerationResult, MemoryInUse, Progress, StoredModel, Verification } from "./types.js";
 import type {
+  AnswerToken,
   EngineChatOptions,
   EngineForecast,
   EngineForecastOptions,
@@ -16,7 +17,6 @@ import type {
   EngineMessage,
   EngineModelInfo,
   EngineSource,
-  EngineToken,
   StoredPlace,
 } from "./protocol.js";
 
@@ -64,7 +64,7 @@ export class Model {
    */
   generate(
     options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
-    onTokens: (batch: EngineToken[]) => void,
+    onTokens: (batch: AnswerToken[]) => void,
   ): Promise<GenerationResult>;
   memoryInUse(): MemoryInUse;
   dispose(): Promise<{ freedBytes: number }>;

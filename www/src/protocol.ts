@@ -149,10 +149,11 @@ export interface EngineGenerateOptions {
   readonly reusePrefix?: boolean;
 }
 
-/** One of the likeliest tokens, with the natural logarithm of its probability. */
-export interface EngineLogprob {
+/** One of the likeliest tokens, with the natural logarithm of its probability and the bytes it stands for. */
+export interface AnswerLogprob {
   readonly token: number;
   readonly logprob: number;
+  readonly bytes: readonly number[];
 }
 
 /**
@@ -160,9 +161,9 @@ export interface EngineLogprob {
  * their arguments have none. The other fields say which message the text belongs to, and are absent elsewhere. A token
  * that completes text of several messages comes several times.
  */
-export interface EngineToken extends GeneratedToken {
+export interface AnswerToken extends GeneratedToken {
   /** The likeliest tokens here, where they were asked for. */
-  readonly topLogprobs?: readonly EngineLogprob[];
+  readonly topLogprobs?: readonly AnswerLogprob[];
   /** `analysis` is thought, `final` said; `commentary` is said unless it has a recipient. */
   readonly channel?: "analysis" | "commentary" | "final";
   /**
@@ -183,11 +184,6 @@ export interface EngineToken extends GeneratedToken {
   readonly malformed?: string;
   /** Whether it is the token before once more, with the text that it completed of a further message. */
   readonly continues?: boolean;
-}
-
-/** A token as it is posted to the page: the worker adds the texts of the likeliest tokens. */
-export interface AnswerToken extends EngineToken {
-  readonly topLogprobs?: readonly (EngineLogprob & { readonly text: string })[];
 }
 
 /** What a generation continues. */

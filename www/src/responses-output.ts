@@ -1,13 +1,12 @@
 /** An answer's pieces → the items of a response and the events of its stream. */
 
 import type { AnswerPiece } from "./answer.js";
-import { logprobOf, usageOf, type Answered } from "./chat-shape.js";
+import { hasLogprob, logprobOf, usageOf, type Answered } from "./chat-shape.js";
 import { nowInSeconds, randomId } from "./ids.js";
 import type {
   Response,
   ResponseFunctionToolCall,
   ResponseItemStatus,
-  ResponseLogprob,
   ResponseOutputItem,
   ResponseOutputMessage,
   ResponseReasoningItem,
@@ -57,7 +56,7 @@ export class ResponseWriter {
     switch (item.type) {
       case "message": {
         const [part] = item.content as [ResponseOutputMessage["content"][0]];
-        const logprobs = this.#request.logprobs ? [responseLogprob(token)] : [];
+        const logprobs = this.#request.logprobs && hasLogprob(token) ? [logprobOf(token)] : [];
         part.text += piece.text;
         part.logprobs.push(...logprobs);
         if (piece.text === "" && logprobs.length === 0) break;
@@ -178,11 +177,6 @@ function usage(answered: Answered): ResponseUsage {
     output_tokens_details: details.completion_tokens_details ?? { reasoning_tokens: 0 },
     total_tokens,
   };
-}
-
-function responseLogprob(token: AnswerToken): ResponseLogprob {
-  const { top_logprobs, ...others } = logprobOf(token);
-  return { ...others, top_logprobs: top_logprobs.map(({ bytes, ...likely }) => ({ ...likely, bytes: bytes ?? [] })) };
 }
 
 function outputText({ output }: Response): string {

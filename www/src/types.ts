@@ -276,6 +276,11 @@ export interface GeneratedToken {
   text: string;
   /** Natural logarithm of the token's probability, where `logprobs` was asked for. */
   logprob?: number;
+  /**
+   * The bytes that the token itself stands for, where `logprobs` was asked for: possibly a part of a character, and none
+   * where it is no text, such as a token that ends a text.
+   */
+  bytes?: readonly number[];
 }
 
 /** How a generation went. */

@@ -8,8 +8,6 @@ import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type T
 import { PesiError, toWire } from "./errors.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel } from "./pesi_wasm.js";
 import type {
-  AnswerToken,
-  EngineToken,
   FromWorker,
   GenerateInput,
   Method,
@@ -89,9 +87,7 @@ const handlers: Handlers = {
     return inTurn(signal, () => {
       const engine = loaded();
       const tokens = promptTokens(engine, input);
-      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, (batch) => {
-        emit(options.topLogprobs === undefined ? (batch as AnswerToken[]) : batch.map(withTexts));
-      });
+      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, emit);
     });
   },
 
@@ -125,15 +121,6 @@ async function onDevice<T>(
 function loaded(): Model {
   if (model === undefined) throw new PesiError("disposed", "The worker holds no model");
   return model;
-}
-
-/** The page has no tokenizer: whoever asks for the likeliest tokens is told their texts as well. */
-function withTexts(token: EngineToken): AnswerToken {
-  const { topLogprobs, ...others } = token;
-  if (topLogprobs === undefined) return others;
-  const engine = loaded();
-  const text = (id: number): string => engine.decode(Uint32Array.of(id));
-  return { ...others, topLogprobs: topLogprobs.map((likely) => ({ ...likely, text: text(likely.token) })) };
 }
 
 function promptTokens(engine: Model, input: GenerateInput): Uint32Array {

@@ -118,6 +118,35 @@ export function testTalk(pages) {
     assert.notEqual(told.instead, token.token);
   });
 
+  test("OpenAI's chat: log probabilities have the bytes of their tokens, also of parts of characters", async () => {
+    const content = await evaluate(async () => {
+      const { openai } = globalThis;
+      const schema = { const: "🦙 ǅ" };
+      const { choices } = await openai.chat.completions.create({
+        model: "any",
+        messages: [{ role: "user", content: "Draw a llama." }],
+        response_format: { type: "json_schema", json_schema: { name: "drawn", schema, strict: true } },
+        logprobs: true,
+        top_logprobs: 20,
+        max_tokens: 40,
+      });
+      return { text: choices[0].message.content, entries: choices[0].logprobs.content };
+    });
+    const { text, entries } = content;
+    assert.equal(JSON.parse(text), "🦙 ǅ");
+    assert.equal(Buffer.from(entries.flatMap(({ bytes }) => bytes)).toString(), text);
+    const isWhole = (bytes) => !Buffer.from(bytes).toString().includes("\uFFFD");
+    const parts = entries.filter(({ bytes }) => !isWhole(bytes));
+    assert.ok(parts.length >= 2, JSON.stringify(entries.map(({ token }) => token)));
+    for (const entry of entries.flatMap(({ token, bytes, top_logprobs }) => [{ token, bytes }, ...top_logprobs])) {
+      if (isWhole(entry.bytes)) assert.equal(entry.token, Buffer.from(entry.bytes).toString());
+      else assert.match(entry.token, /\\x[0-9a-f]{2}/);
+    }
+    for (const { top_logprobs } of entries) {
+      assert.equal(new Set(top_logprobs.map(({ bytes }) => bytes.join())).size, 20);
+    }
+  });
+
   test("OpenAI's responses: whole, streamed, continued, cut and forgotten", async () => {
     const told = await evaluate(async () => {
       const { openai, collect } = globalThis;
