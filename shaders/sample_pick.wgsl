@@ -44,8 +44,11 @@ fn mix(value: u32) -> u32 {
 }
 
 fn gumbel(key: u32, token: u32) -> f32 {
-    let uniform = (f32(mix(key ^ mix(token)) >> 8u) + 0.5) / 16777216.0;
-    return -log(-log(uniform));
+    // One minus a number drawn evenly, exact and neither 0 nor 1: a multiple of 2⁻²⁴.
+    let rest = (f32(~mix(key ^ mix(token)) >> 9u) + 0.5) * 1.1920928955078125e-7;
+    // The logarithm of a number near 1 may be off by 2⁻²¹, more than all that it is: a series is not.
+    let series = rest * (1.0 + rest * (0.5 + rest / 3.0));
+    return -log(select(-log(1.0 - rest), series, rest < 0.015625));
 }
 
 // The largest key at which the weights of all tokens with at least that key reach `target_weight`.

@@ -203,7 +203,32 @@ const fn mix(mut x: u32) -> u32 {
 /// Noise of the standard Gumbel distribution for `token` at step `step` of a generation.
 pub fn gumbel(seed: u64, step: u32, token: u32) -> f32 {
     let key = mix(mix(seed as u32) ^ (seed >> 32) as u32).wrapping_add(step);
-    let bits = mix(mix(key) ^ mix(token));
-    let uniform = ((bits >> 8) as f32 + 0.5) / (1 << 24) as f32;
-    -(-uniform.ln()).ln()
+    gumbel_of(mix(mix(key) ^ mix(token)))
+}
+
+/// The noise that a random word stands for: the higher, the larger.
+fn gumbel_of(bits: u32) -> f32 {
+    // One minus a number drawn evenly: 23 bits and a half are exact, so that neither is 0 or 1, where the
+    // noise would be infinite.
+    let rest = ((!bits >> 9) as f32 + 0.5) * (1.0 / (1 << 23) as f32);
+    -(-(-rest).ln_1p()).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_finite_and_grows_with_the_word_up_to_both_edges() {
+        let edges =
+            (0..4096).chain((1 << 31) - 2048..(1 << 31) + 2048).chain(u32::MAX - 4095..=u32::MAX);
+        let noise: Vec<f32> = edges.map(gumbel_of).collect();
+        assert!(noise.iter().all(|noise| noise.is_finite()));
+        assert!(noise.is_sorted(), "a higher word has less noise");
+        let log_rest = (0.5_f64 / f64::from(1 << 23)).ln();
+        assert_eq!(noise[0], -(-log_rest).ln() as f32);
+        assert!((f64::from(*noise.last().unwrap()) + log_rest).abs() < 1e-6);
+        // Half of all words lie below the median, which is −ln ln 2.
+        assert!((gumbel_of(1 << 31) + std::f32::consts::LN_2.ln()).abs() < 1e-6);
+    }
 }

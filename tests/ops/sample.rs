@@ -3,7 +3,7 @@
 use pesi::{
     cpu::Sampler,
     gpu::{ops::sample::Sampling, record::Extent},
-    sampler::{EXCLUDED, MAX_TOP, SamplingParams},
+    sampler::{EXCLUDED, MAX_TOP, SamplingParams, gumbel},
 };
 
 use super::{data::Random, device::devices};
@@ -132,6 +132,70 @@ fn biases_of_the_generation_before_are_forgotten() {
     assert_eq!(draw(&biased(vec![(3, EXCLUDED)])), 2);
     assert_eq!(draw(&biased(vec![(2, EXCLUDED)])), 3);
     assert_eq!(draw(&biased(vec![])), 3);
+}
+
+/// The word that `mix` in `src/sampler.rs` makes `mixed` of.
+fn unmixed(mixed: u32) -> u32 {
+    // Newton's iteration doubles the bits of an inverse that are right; of an odd number, three are.
+    let inverse =
+        |odd: u32| (0..4).fold(odd, |x, _| x.wrapping_mul(2_u32.wrapping_sub(odd.wrapping_mul(x))));
+    let mut x = mixed ^ mixed >> 16;
+    x = x.wrapping_mul(inverse(0x846c_a68b));
+    x = x ^ x >> 15 ^ x >> 30;
+    x = x.wrapping_mul(inverse(0x7feb_352d));
+    x ^ x >> 16
+}
+
+/// A seed whose noise for `token` at the first step comes from the random word `bits`.
+fn seed_of(bits: u32, token: u32) -> u64 {
+    let mixed = |x: u32| {
+        let x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
+        let x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
+        x ^ x >> 16
+    };
+    unmixed(unmixed(unmixed(unmixed(bits) ^ mixed(token)))).into()
+}
+
+/// At each word the noise on the GPU is that on the CPU: a token is drawn where that lifts it above the
+/// only other one, and is not where it falls short.
+#[test]
+fn noise_of_words_at_the_edges_is_that_of_the_cpu_and_finite() {
+    const TOKEN: u32 = 1;
+    const TOLERANCE: f32 = 1e-4;
+    let near =
+        |word: u32| [-513_i32, -512, -1, 0, 1, 511, 512].map(|d| word.wrapping_add_signed(d));
+    // The edges, the middle, and where the shader changes from a logarithm to a series.
+    let words: Vec<u32> = [0, 1 << 31, !(1 << 26), !(1 << 22)].into_iter().flat_map(near).collect();
+    assert!(words.contains(&u32::MAX));
+    for device in devices().into_iter().step_by(4) {
+        let (context, target) = (&device.context, device.target());
+        let sampling = Sampling::new(context, &target, 2, 1).unwrap();
+        for &word in &words {
+            let seed = seed_of(word, TOKEN);
+            let params = SamplingParams { temperature: 1.0, seed, ..Default::default() };
+            let (noise, other) = (gumbel(seed, 0, TOKEN), gumbel(seed, 0, 0));
+            assert!(noise.is_finite() && (-3.0..17.0).contains(&noise), "{word:#x}: {noise}");
+            for (above, drawn) in [(TOLERANCE, TOKEN), (-TOLERANCE, 0)] {
+                let logits = [0.0, other - noise + above];
+                let (state, tokens) = (device.state(0, 1), device.words(&[0; 4]));
+                let buffer = device.storage(&logits);
+                sampling.start(context, &params, &[]);
+                device.run(Extent { n_tokens: 1, n_keys: 0 }, |recorder| {
+                    sampling.record(recorder, &target, &state, &buffer, &tokens, false);
+                });
+                let on_gpu = device.read(&tokens, 1)[0].to_bits();
+                let on_cpu =
+                    Sampler::new(&params, 2, &[]).unwrap().sample(&mut logits.to_vec(), None);
+                let what = format!("{}, word {word:#x}, noise {noise}", device.name);
+                assert_eq!([on_gpu, on_cpu.token], [drawn; 2], "{what}");
+            }
+        }
+        // Any number of the second token's noise is far below this.
+        let seed = seed_of(u32::MAX, TOKEN);
+        let params = SamplingParams { temperature: 1.0, seed, ..Default::default() };
+        let mut sampler = Sampler::new(&params, 2, &[]).unwrap();
+        assert_eq!(sampler.sample(&mut [0.0, -30.0], None).token, 0);
+    }
 }
 
 #[test]
