@@ -6,7 +6,7 @@ use pesi::{
         ChatTemplate,
         calls::{AnswerParser, CallFormat, Event},
         function_names,
-        harmony::ChatRequest,
+        harmony::{ChatRequest, ResponseFormat},
     },
     error::Detail,
 };
@@ -248,6 +248,40 @@ fn a_template_is_given_no_tools_where_there_are_none() {
         let request = ChatRequest { messages, tools: Some(json!([])), ..Default::default() };
         assert_eq!(template.render_chat(&request).unwrap(), "True False[TOOL_CALLS]");
     }
+}
+
+#[test]
+fn models_are_told_of_the_form_of_their_answer() {
+    let plain =
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}";
+    let no_system = format!(
+        "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no system') }}}}{{% endif %}}{plain}"
+    );
+    let told = "Answer with JSON that this schema describes, and with nothing else.\n\
+                A place.\n{\"type\":\"object\",\"required\":[\"city\"]}";
+    let user = json!({ "role": "user", "content": "Where?" });
+    let system = json!({ "role": "system", "content": "Be brief." });
+    for (source, messages, expected) in [
+        (plain, json!([user]), format!("system: {told}\nuser: Where?\n")),
+        (plain, json!([system, user]), format!("system: Be brief.\n\n{told}\nuser: Where?\n")),
+        (&no_system, json!([user]), format!("user: {told}\n\nWhere?\n")),
+    ] {
+        let request = ChatRequest {
+            messages,
+            response_format: Some(ResponseFormat {
+                name: "place".to_owned(),
+                description: Some("A place.".to_owned()),
+                schema: json!({ "type": "object", "required": ["city"] }),
+            }),
+            ..Default::default()
+        };
+        assert_eq!(template(source).render_chat(&request).unwrap(), expected);
+    }
+    // What a template refuses for another reason is still refused.
+    let refusing = template("{{ raise_exception('never') }}");
+    let request = ChatRequest { messages: json!([user]), ..Default::default() };
+    let error = refusing.render_chat(&request).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Template, "never"));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use super::{
     ChatTemplate, TemplateRequest,
     calls::CallFormat,
     harmony::{ChatRequest, Conversation, Harmony, RenderOptions, Role, functions},
-    messages,
+    messages::{self, Place},
 };
-use crate::{Error, Result, tokenizer::Tokenizer};
+use crate::{Error, ErrorKind, Result, tokenizer::Tokenizer};
 
 /// The form of a model's conversations.
 pub enum ChatFormat {
@@ -59,14 +59,32 @@ impl ChatTemplate {
             None => return refuse("the form of this model's calls of tools is not known"),
             Some(_) => {}
         }
+        let messages =
+            messages::for_template(&request.messages, self.calls() == Some(CallFormat::Mistral))?;
+        let Some(format) = &request.response_format else {
+            return self.render_messages(request, messages);
+        };
+        let told = |place| {
+            let mut messages = messages.clone();
+            messages::tell_format(&mut messages, format, place);
+            self.render_messages(request, messages)
+        };
+        match told(Place::System) {
+            // Some templates take no message of the system's.
+            Err(error) if error.kind() == ErrorKind::Template => told(Place::User),
+            rendered => rendered,
+        }
+    }
+
+    fn render_messages(&self, request: &ChatRequest, messages: Value) -> Result<String> {
         let effort = request.reasoning_effort.iter();
         self.render(&TemplateRequest {
-            messages: messages::for_template(
-                &request.messages,
-                self.calls() == Some(CallFormat::Mistral),
-            )?,
+            messages,
             // Templates take an empty list for tools, and say that there are some.
-            tools: request.tools.clone().filter(|_| !names.is_empty()),
+            tools: request
+                .tools
+                .clone()
+                .filter(|tools| tools.as_array().is_some_and(|t| !t.is_empty())),
             add_generation_prompt: true,
             extra: effort
                 .map(|effort| ("reasoning_effort".to_owned(), effort.as_str().into()))

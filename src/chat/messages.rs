@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::harmony::expected;
+use super::harmony::{ResponseFormat, expected};
 use crate::Result;
 
 /// The length of an id that templates of Mistral's models accept, of letters and digits.
@@ -36,6 +36,48 @@ pub(super) fn for_template(messages: &Value, has_short_ids: bool) -> Result<Valu
         Ok(Value::Object(fields))
     };
     list.iter().enumerate().map(read).collect()
+}
+
+/// Where a model is told of the form of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the system's message, which is added where there is none.
+    System,
+    /// Ahead of what the user says first.
+    User,
+}
+
+/// Adds what form the answer must have to `messages`, as [`for_template`] makes them.
+pub(super) fn tell_format(messages: &mut Value, format: &ResponseFormat, place: Place) {
+    let Some(list) = messages.as_array_mut() else { return };
+    let description = format.description.iter().map(|description| format!("{description}\n"));
+    let told = format!(
+        "Answer with JSON that this schema describes, and with nothing else.\n{}{}",
+        description.collect::<String>(),
+        format.schema,
+    );
+    let role = |message: &Value| message.get("role").and_then(Value::as_str).map(str::to_owned);
+    match place {
+        Place::System if list.first().and_then(role).as_deref() == Some("system") => {
+            join(&mut list[0], |content| format!("{content}\n\n{told}"));
+        }
+        Place::System => {
+            list.insert(0, serde_json::json!({ "role": "system", "content": told }));
+        }
+        Place::User => {
+            let first = list.iter_mut().find(|message| role(message).as_deref() == Some("user"));
+            if let Some(message) = first {
+                join(message, |content| format!("{told}\n\n{content}"));
+            }
+        }
+    }
+}
+
+/// Changes what a message says, where that is a text.
+fn join(message: &mut Value, change: impl FnOnce(&str) -> String) {
+    if let Some(Value::String(content)) = message.get_mut("content") {
+        *content = change(content);
+    }
 }
 
 fn assistant(

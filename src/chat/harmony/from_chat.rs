@@ -32,8 +32,8 @@ pub struct ChatRequest {
     pub messages: Value,
     /// The functions that the model may call, as OpenAI's API describes them.
     pub tools: Option<Value>,
-    /// The form that the answer must have. The model is told of it in harmony; templates have no place
-    /// for it.
+    /// The form that the answer must have. The model is told of it where harmony has a place for it, and
+    /// by templates in the system's message.
     pub response_format: Option<ResponseFormat>,
     /// `low`, `medium` or `high`; without one, the usual measure.
     pub reasoning_effort: Option<String>,
