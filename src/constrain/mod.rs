@@ -8,11 +8,11 @@
 mod schema;
 mod vocabulary;
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use llguidance::{
     Matcher, ParserFactory,
-    api::{ParserLimits, TopLevelGrammar},
+    api::{GrammarWithLexer, ParserLimits, TopLevelGrammar},
     toktrie::InferenceCapabilities,
 };
 
@@ -28,6 +28,9 @@ const MAX_MESSAGE: usize = 500;
 /// The longest text of a constraint, in bytes.
 const MAX_SOURCE: usize = 1 << 20;
 
+/// Most grammars that are kept for when they are asked for again.
+const MAX_KEPT: usize = 32;
+
 /// What a text must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
@@ -41,13 +44,19 @@ pub enum Constraint {
     Lark(String),
 }
 
-/// Makes grammars for one vocabulary. Making it takes a walk over all tokens, a grammar much less.
+/// Makes grammars for one vocabulary. Making it takes a walk over all tokens, a grammar much less, and
+/// one that was made before nothing.
 pub struct Grammars {
     factory: ParserFactory,
     n_vocab: usize,
     /// Stands for the end of the text in masks, beyond all tokens.
     end: u32,
+    /// Those that were made last, at the start of a text, the last one used at the end.
+    kept: RefCell<Vec<(Vec<Part>, Grammar)>>,
 }
+
+/// A constraint, under the name that others have for it.
+type Part = (String, Constraint);
 
 impl Grammars {
     /// For the tokens of `tokenizer`, in masks of `n_vocab` bits.
@@ -62,7 +71,7 @@ impl Grammars {
             .map_err(|error| refused("the vocabulary does not take grammars", &error))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..Default::default() };
-        Ok(Self { factory, n_vocab, end })
+        Ok(Self { factory, n_vocab, end, kept: RefCell::default() })
     }
 
     /// Bits of a mask.
@@ -76,31 +85,67 @@ impl Grammars {
     /// `unsupported` naming the keyword of a schema that is not served, `invalid_argument` for what is
     /// malformed or can never be met.
     pub fn compile(&self, constraint: &Constraint) -> Result<Grammar> {
-        let source = match constraint {
-            Constraint::JsonObject => "",
-            Constraint::JsonSchema(source)
-            | Constraint::Regex(source)
-            | Constraint::Lark(source) => source,
+        self.compose(constraint, &[])
+    }
+
+    /// The grammar of a constraint in Lark that names others as `@NAME`: those in `parts`.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compose(&self, constraint: &Constraint, parts: &[Part]) -> Result<Grammar> {
+        const START: &str = "start";
+        let mut all = vec![(START.to_owned(), constraint.clone())];
+        all.extend_from_slice(parts);
+        let mut kept = self.kept.borrow_mut();
+        let grammar = match kept.iter().position(|(parts, _)| *parts == all) {
+            Some(index) => kept.remove(index).1,
+            None => self.make(&all)?,
         };
-        if source.len() > MAX_SOURCE {
-            return Err(Error::argument("the constraint is too long")
-                .with("found", source.len())
-                .with("limit", MAX_SOURCE));
+        if kept.len() == MAX_KEPT {
+            kept.remove(0);
         }
-        let grammar = match constraint {
-            Constraint::JsonObject => TopLevelGrammar::from_json_schema(schema::any_object()),
-            Constraint::JsonSchema(source) => {
-                TopLevelGrammar::from_json_schema(schema::read(source)?)
-            }
-            Constraint::Regex(source) => TopLevelGrammar::from_regex(source),
-            Constraint::Lark(source) => TopLevelGrammar::from_lark(source.clone()),
-        };
+        kept.push((all, grammar.clone()));
+        Ok(grammar)
+    }
+
+    /// The grammar of the first of `parts`.
+    fn make(&self, parts: &[Part]) -> Result<Grammar> {
+        let mut grammars = Vec::new();
+        for (name, constraint) in parts {
+            grammars.push(GrammarWithLexer { name: Some(name.clone()), ..constraint.grammar()? });
+        }
+        let grammar = TopLevelGrammar { grammars, max_tokens: None };
+        let constraint = &parts[0].1;
         let parser = self.factory.create_parser(grammar).map_err(|error| match constraint {
             Constraint::JsonSchema(_) | Constraint::JsonObject => schema::refused(&error),
             Constraint::Regex(_) => refused("the regular expression cannot be used", &error),
             Constraint::Lark(_) => refused("the grammar cannot be used", &error),
         })?;
         Ok(Grammar { matcher: Matcher::new(Ok(parser)), end: self.end, n_vocab: self.n_vocab })
+    }
+}
+
+impl Constraint {
+    /// As `llguidance` has it.
+    ///
+    /// # Errors
+    /// `invalid_argument` for one that is too long, or a schema that is none.
+    fn grammar(&self) -> Result<GrammarWithLexer> {
+        let source = match self {
+            Self::JsonObject => "",
+            Self::JsonSchema(source) | Self::Regex(source) | Self::Lark(source) => source,
+        };
+        if source.len() > MAX_SOURCE {
+            return Err(Error::argument("the constraint is too long")
+                .with("found", source.len())
+                .with("limit", MAX_SOURCE));
+        }
+        Ok(match self {
+            Self::JsonObject => GrammarWithLexer::from_json_schema(schema::any_object()),
+            Self::JsonSchema(source) => GrammarWithLexer::from_json_schema(schema::read(source)?),
+            Self::Regex(source) => GrammarWithLexer::from_regex(source),
+            Self::Lark(source) => GrammarWithLexer::from_lark(source.clone()),
+        })
     }
 }
 

@@ -3,115 +3,25 @@
 //! In harmony, all of an answer's structure is given once anything is demanded of it: headers are those
 //! of thoughts, of what is said ahead of calls, of calls and of the answer, token by token; thoughts are
 //! free and end with `<|end|>`; a grammar begins with the text of the message that it is for. In other
-//! formats it begins with the text, after what the model thinks if it does. While a grammar cannot end,
-//! no token that ends a turn may come; when it is complete, nothing else may.
+//! formats one grammar has the text with the calls in it (`chat::calls::grammar`), and begins after what
+//! the model thinks if it does. While a grammar cannot end, no token that ends a turn may come; when it is
+//! complete, nothing else may.
 
-use super::Request;
+use super::{Demands, Request, ToolChoice};
 use crate::{
-    chat::harmony::{ANALYSIS, COMMENTARY, FINAL, Harmony},
+    chat::{
+        ChatFormat,
+        calls::{Beside, CallFormat},
+        harmony::{ANALYSIS, COMMENTARY, FINAL, Harmony},
+    },
     constrain::{Constraint, Grammar, Grammars, Mask},
     error::{Error, Result},
     sampler::is_excluded,
     tokenizer::Tokenizer,
 };
 
-/// The longest name of a tool, and how many there may be.
-const MAX_NAME: usize = 64;
-const MAX_TOOLS: usize = 128;
-
 /// What marks the thoughts of models whose format is a template.
 const THINK: [&str; 2] = ["<think>", "</think>"];
-
-/// What is demanded of an answer.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Demands {
-    /// What the answer must be.
-    pub answer: Option<Constraint>,
-    /// The tools that may be called.
-    pub tools: Vec<Tool>,
-    /// Whether one must be.
-    pub tool_choice: ToolChoice,
-}
-
-/// A tool that a model may call.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tool {
-    /// Its name, without a namespace.
-    pub name: String,
-    /// The JSON schema of its arguments.
-    pub parameters: String,
-    /// Whether the arguments must follow the schema.
-    pub strict: bool,
-}
-
-/// Whether tools are called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ToolChoice {
-    /// None is.
-    None,
-    /// The model decides.
-    #[default]
-    Auto,
-    /// One is, of the model's choice.
-    Required,
-    /// This one is.
-    Named(String),
-}
-
-impl Demands {
-    /// Whether tokens have to be kept from a model at all.
-    pub(super) fn is_needed(&self) -> bool {
-        self.answer.is_some()
-            || self.tools.iter().any(|tool| tool.strict)
-            || match self.tool_choice {
-                ToolChoice::Auto => false,
-                ToolChoice::None => !self.tools.is_empty(),
-                ToolChoice::Required | ToolChoice::Named(_) => true,
-            }
-    }
-
-    fn check(&self) -> Result<()> {
-        let wrong = |message: &'static str| Error::argument(message).with("parameter", "tools");
-        if self.tools.len() > MAX_TOOLS {
-            return Err(wrong("there are too many tools")
-                .with("found", self.tools.len())
-                .with("limit", MAX_TOOLS));
-        }
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        for (index, tool) in self.tools.iter().enumerate() {
-            let name = tool.name.as_str();
-            if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_allowed) {
-                return Err(wrong(
-                    "a name is not made of letters, digits, underscores and hyphens",
-                )
-                .with("found", name)
-                .with("limit", MAX_NAME));
-            }
-            if self.tools[..index].iter().any(|other| other.name == name) {
-                return Err(wrong("two tools have the same name").with("found", name));
-            }
-        }
-        let chosen = |name: &str| self.tools.iter().any(|tool| tool.name == name);
-        match &self.tool_choice {
-            ToolChoice::Required if self.tools.is_empty() => {
-                Err(wrong("a call is required, and there are no tools"))
-            }
-            ToolChoice::Named(name) if !chosen(name) => {
-                Err(wrong("the tool to call is not one of the tools").with("found", name.as_str()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the tool may be called.
-    fn may_call(&self, tool: &Tool) -> bool {
-        match &self.tool_choice {
-            ToolChoice::None => false,
-            ToolChoice::Auto | ToolChoice::Required => true,
-            ToolChoice::Named(name) => *name == tool.name,
-        }
-    }
-}
 
 /// Follows an answer, and knows what may come next.
 pub(super) struct Guide {
@@ -160,7 +70,7 @@ enum Kind {
     Analysis,
     Preamble,
     Final,
-    /// A call of the tool of this index.
+    /// A call of this one of the tools that may be called.
     Call(usize),
 }
 
@@ -170,8 +80,8 @@ struct Messages {
     /// Each kind of message with its header.
     headers: Vec<(Vec<u32>, Kind)>,
     answer: Option<Grammar>,
-    /// Grammars of arguments, by tool.
-    calls: Vec<Option<Grammar>>,
+    /// Grammars of the arguments of tools that may be called.
+    calls: Vec<Grammar>,
     /// What ends a message that another follows, an answer, a call.
     end: u32,
     return_: u32,
@@ -179,34 +89,41 @@ struct Messages {
 }
 
 impl Guide {
-    /// A guide at the start of an answer to the prompt of `request`, in harmony where that is the format of
-    /// the answer.
+    /// A guide at the start of an answer to the prompt of `request`, in the format that the answer has, if
+    /// it is one in a conversation.
     ///
     /// # Errors
     /// Those of [`Grammars::compile`]; `invalid_argument` for demands that contradict each other;
-    /// `unsupported` for calls of a model whose format is not known well enough.
+    /// `unsupported` for calls of a model whose format is not known.
     pub fn new(
         request: &Request,
         tokenizer: &Tokenizer,
-        harmony: Option<&Harmony>,
+        chat: Option<&ChatFormat>,
         grammars: &Grammars,
     ) -> Result<Self> {
         let Request { demands, sampling, tokens: prompt, chat: is_chat, .. } = request;
         let answer = demands.answer.as_ref().map(|answer| grammars.compile(answer)).transpose()?;
-        let (stage, messages) = match harmony {
-            Some(harmony) => {
+        let (stage, messages) = match chat {
+            Some(ChatFormat::Harmony(harmony)) => {
                 let messages = Messages::new(demands, tokenizer, harmony, grammars, answer)?;
                 (Stage::Listed { lists: messages.headers.clone(), n_matched: 0 }, Some(messages))
             }
-            None if demands.tools.is_empty() && demands.tool_choice == ToolChoice::Auto => {
+            _ => {
+                let has_calls = !demands.tools.is_empty() || demands.must_call();
+                let grammar = match chat {
+                    _ if !has_calls => answer,
+                    Some(ChatFormat::Template(template)) if template.calls().is_some() => {
+                        let format = template.calls().expect("one that is known");
+                        Some(with_calls(demands, format, tokenizer, grammars)?)
+                    }
+                    _ => {
+                        return Err(Error::unsupported("demands on calls in this chat format")
+                            .with("parameter", "tools"));
+                    }
+                };
                 let ends = tokenizer.stop_ids().to_vec();
                 let thoughts = if *is_chat { think_tokens(tokenizer)? } else { None };
-                let said = Said { grammar: answer, ends, thoughts };
-                (said.after(prompt), None)
-            }
-            None => {
-                return Err(Error::unsupported("demands on calls in this chat format")
-                    .with("parameter", "tools"));
+                (Said { grammar, ends, thoughts }.after(prompt), None)
             }
         };
         let mut text = Mask::none(grammars.n_vocab());
@@ -331,22 +248,14 @@ impl Messages {
         let header = |channel, call| harmony.answer_header(tokenizer, channel, call);
         let mut headers = vec![(header(ANALYSIS, None)?, Kind::Analysis)];
         let mut calls = Vec::new();
-        for (index, tool) in demands.tools.iter().enumerate() {
-            let is_constrained = tool.strict && demands.may_call(tool);
-            calls.push(
-                is_constrained
-                    .then(|| {
-                        let schema = Constraint::JsonSchema(tool.parameters.clone());
-                        grammars.compile(&schema).map_err(|error| error.with("tool", &*tool.name))
-                    })
-                    .transpose()?,
-            );
-            if demands.may_call(tool) {
-                headers.push((header(COMMENTARY, Some(&tool.name))?, Kind::Call(index)));
+        for tool in &demands.tools {
+            if !demands.may_call(tool) {
+                continue;
             }
+            headers.push((header(COMMENTARY, Some(&tool.name))?, Kind::Call(calls.len())));
+            calls.push(grammars.compile(&tool.arguments(grammars)?)?);
         }
-        let must_call = !matches!(demands.tool_choice, ToolChoice::None | ToolChoice::Auto);
-        if !must_call {
+        if !demands.must_call() {
             headers.push((header(FINAL, None)?, Kind::Final));
         }
         if demands.tool_choice == ToolChoice::Auto && !demands.tools.is_empty() {
@@ -366,14 +275,12 @@ impl Messages {
 
     /// What follows the header of a message.
     fn content(&self, kind: Kind) -> Stage {
-        let said = |grammar: &Option<Grammar>, end| {
-            let grammar = grammar.clone();
-            Stage::Said(Box::new(Said { grammar, ends: vec![end], thoughts: None }))
-        };
+        let said =
+            |grammar, end| Stage::Said(Box::new(Said { grammar, ends: vec![end], thoughts: None }));
         match kind {
             Kind::Analysis | Kind::Preamble => Stage::Free { end: self.end, kind },
-            Kind::Final => said(&self.answer, self.return_),
-            Kind::Call(tool) => said(&self.calls[tool], self.call),
+            Kind::Final => said(self.answer.clone(), self.return_),
+            Kind::Call(tool) => said(Some(self.calls[tool].clone()), self.call),
         }
     }
 
@@ -387,6 +294,34 @@ impl Messages {
         });
         Stage::Listed { lists: lists.collect(), n_matched: 0 }
     }
+}
+
+/// The grammar of an answer that may have calls in it, or must, in a format without messages.
+fn with_calls(
+    demands: &Demands,
+    format: CallFormat,
+    tokenizer: &Tokenizer,
+    grammars: &Grammars,
+) -> Result<Grammar> {
+    const ANSWER: &str = "answer";
+    demands.check()?;
+    let (mut tools, mut parts) = (Vec::new(), Vec::new());
+    for tool in demands.tools.iter().filter(|tool| demands.may_call(tool)) {
+        let rule = format!("arguments_{}", tools.len());
+        parts.push((rule.clone(), tool.arguments(grammars)?));
+        tools.push((tool.name.as_str(), rule));
+    }
+    let beside = match &demands.answer {
+        _ if demands.must_call() => Beside::Nothing,
+        None => Beside::Text,
+        Some(answer) => {
+            parts.push((ANSWER.to_owned(), answer.clone()));
+            Beside::Rule(ANSWER)
+        }
+    };
+    let control = |name: &str| tokenizer.special_id(name);
+    let lark = format.grammar(&control, &tools, beside, demands.single_call);
+    grammars.compose(&Constraint::Lark(lark), &parts)
 }
 
 /// The tokens around thoughts, where the vocabulary has them.
@@ -405,26 +340,36 @@ fn think_tokens(tokenizer: &Tokenizer) -> Result<Option<[u32; 2]>> {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use crate::{sampler::SamplingParams, tokenizer::GgufVocabulary};
+    use super::{super::Tool, *};
+    use crate::{chat::ChatTemplate, sampler::SamplingParams, tokenizer::GgufVocabulary};
 
     const END: &str = "<|im_end|>";
 
-    /// A model that thinks, with a token for each of a few characters, in a format without messages.
+    /// A model in a format without messages, with a token for each of a few characters.
     struct Model {
         tokenizer: Arc<Tokenizer>,
         grammars: Grammars,
     }
 
     impl Model {
+        /// One that thinks.
         fn new() -> Self {
             let names = ["{", "}", "a", "1", "\u{10a}", "<think>", "</think>", END];
-            let types = [1, 1, 1, 1, 1, 4, 4, 3];
+            Self::of(&names, &[1, 1, 1, 1, 1, 4, 4, 3])
+        }
+
+        /// One that has control tokens for its calls.
+        fn calling() -> Self {
+            let names = ["{", "}", "a", "f", "[", "[TOOL_CALLS]", "[ARGS]", END];
+            Self::of(&names, &[1, 1, 1, 1, 1, 3, 3, 3])
+        }
+
+        fn of(names: &[&str], types: &[i32]) -> Self {
             let tokenizer = Tokenizer::from_gguf_vocabulary(&GgufVocabulary {
                 model: "gpt2",
                 pre: Some("gpt-4o"),
                 tokens: names.to_vec(),
-                token_types: &types,
+                token_types: types,
                 ..Default::default()
             });
             let tokenizer = Arc::new(tokenizer.unwrap());
@@ -435,6 +380,26 @@ mod tests {
 
         fn guide(&self, prompt: &str, chat: bool) -> Guide {
             let answer = Some(Constraint::Regex("\\{\\}1?".to_owned()));
+            self.held_to(Demands { answer, ..Default::default() }, prompt, chat, None)
+        }
+
+        /// A guide for calls of `f`, whose arguments are any object.
+        fn calling_guide(&self, tool_choice: ToolChoice, single_call: bool) -> Guide {
+            let template = ChatTemplate::new("{{ tools }}[TOOL_CALLS]", None, None).unwrap();
+            let chat = ChatFormat::Template(Box::new(template));
+            let (name, parameters) = ("f".to_owned(), "{}".to_owned());
+            let tools = vec![Tool { name, parameters, strict: true }];
+            let demands = Demands { answer: None, tools, tool_choice, single_call };
+            self.held_to(demands, "a", true, Some(&chat))
+        }
+
+        fn held_to(
+            &self,
+            demands: Demands,
+            prompt: &str,
+            is_chat: bool,
+            format: Option<&ChatFormat>,
+        ) -> Guide {
             let request = Request {
                 tokens: self.tokenizer.encode(prompt).unwrap(),
                 max_tokens: None,
@@ -442,10 +407,10 @@ mod tests {
                 stop: Vec::new(),
                 ignore_eos: false,
                 reuse_prefix: true,
-                chat,
-                demands: Demands { answer, ..Default::default() },
+                chat: is_chat,
+                demands,
             };
-            Guide::new(&request, &self.tokenizer, None, &self.grammars).unwrap()
+            Guide::new(&request, &self.tokenizer, format, &self.grammars).unwrap()
         }
 
         /// The names of the tokens that may come next; none where all may.
@@ -499,5 +464,33 @@ mod tests {
 
         let mut guide = model.guide("<think>", false);
         assert_eq!(model.next(&mut guide), ["{"]);
+    }
+    #[test]
+    fn marks_of_calls_that_are_control_tokens_come_as_such() {
+        let model = Model::calling();
+        let mut guide = model.calling_guide(ToolChoice::Required, false);
+        assert_eq!(model.next(&mut guide), ["[TOOL_CALLS]"]);
+        model.push(&mut guide, "[TOOL_CALLS]");
+        assert_eq!(model.next(&mut guide), ["f", "["]);
+        model.push(&mut guide, "f");
+        assert_eq!(model.next(&mut guide), ["[ARGS]"]);
+        model.push(&mut guide, "[ARGS]{");
+        assert_eq!(model.next(&mut guide), ["}"]);
+        model.push(&mut guide, "}");
+        assert_eq!(model.next(&mut guide), ["[TOOL_CALLS]", END]);
+        model.push(&mut guide, "[TOOL_CALLS]f[ARGS]{}");
+        model.push(&mut guide, END);
+        assert_eq!(model.next(&mut guide), [""; 0]);
+
+        let mut guide = model.calling_guide(ToolChoice::Auto, true);
+        let text = ["{", "}", "a", "f", "[", "[TOOL_CALLS]", END];
+        assert_eq!(model.next(&mut guide), text);
+        model.push(&mut guide, "a{[");
+        assert_eq!(model.next(&mut guide), text);
+        model.push(&mut guide, "[TOOL_CALLS]f[ARGS]{}");
+        assert_eq!(model.next(&mut guide), [END]);
+
+        let mut guide = model.calling_guide(ToolChoice::None, false);
+        assert_eq!(model.next(&mut guide), ["{", "}", "a", "f", "[", END]);
     }
 }

@@ -4,6 +4,7 @@
 //! whose keys and values the device holds; a prompt that begins like it is computed from the first
 //! difference on. A cancelled or failed run leaves that list true, so the next run just works.
 
+mod demands;
 mod gguf_set;
 mod guide;
 mod heads;
@@ -33,7 +34,7 @@ use crate::{
     source::LocalFuture,
     tokenizer::{StreamDecoder, Tokenizer},
 };
-pub use guide::{Demands, Tool, ToolChoice};
+pub use demands::{Demands, Tool, ToolChoice};
 use guide::{Guide, Next};
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
@@ -398,20 +399,17 @@ impl Session {
 
     /// What keeps an answer to what is demanded of it.
     fn guide(&mut self, request: &Request) -> Result<Option<Guide>> {
-        if !request.demands.is_needed() {
+        let description = &self.description;
+        let chat = description.chat.as_ref().filter(|_| request.chat);
+        if !request.demands.are_needed(matches!(chat, Some(ChatFormat::Harmony(_)))) {
             return Ok(None);
         }
-        let description = &self.description;
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(description.tokenizer.clone(), description.config.n_vocab)?,
         };
         let grammars = self.grammars.insert(grammars);
-        let harmony = match &description.chat {
-            Some(ChatFormat::Harmony(harmony)) if request.chat => Some(harmony),
-            _ => None,
-        };
-        Guide::new(request, &description.tokenizer, harmony, grammars).map(Some)
+        Guide::new(request, &description.tokenizer, chat, grammars).map(Some)
     }
 
     /// What takes an answer apart, where it is one in the model's chat format.

@@ -291,6 +291,7 @@ pub struct GenerateOptions {
     #[serde(default)]
     tools: Vec<PlainTool>,
     tool_choice: Option<PlainToolChoice>,
+    parallel_tool_calls: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -382,6 +383,7 @@ impl From<GenerateOptions> for Request {
                 answer: options.constraint.map(Constraint::from),
                 tools: options.tools.into_iter().map(Tool::from).collect(),
                 tool_choice: options.tool_choice.map(ToolChoice::from).unwrap_or_default(),
+                single_call: options.parallel_tool_calls == Some(false),
             },
         }
     }

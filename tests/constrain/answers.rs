@@ -32,38 +32,43 @@ const SCHEMAS: [&str; 12] = [
     "uuid",
 ];
 
-fn schema(name: &str) -> Value {
+pub fn schema(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schemas");
     let file = fs::read(folder.join(format!("{name}.json"))).unwrap();
     serde_json::from_slice::<Value>(&file).unwrap()["schema"].take()
 }
 
 /// Asserts that a text is JSON that the schema describes, formats included.
-fn check(schema: &Value, text: &str, what: &str) {
-    let instance: Value = serde_json::from_str(text)
-        .unwrap_or_else(|error| panic!("{what}: {text:?} is no JSON: {error}"));
+pub fn check(schema: &Value, text: &str, what: &str) {
+    assert_eq!(problems(schema, text), [""; 0], "{what}: {text}");
+}
+
+/// Why a text is not JSON that the schema describes, formats included.
+pub fn problems(schema: &Value, text: &str) -> Vec<String> {
+    let instance: Value = match serde_json::from_str(text) {
+        Ok(instance) => instance,
+        Err(error) => return vec![format!("no JSON: {error}")],
+    };
     let validator =
         jsonschema::options().should_validate_formats(true).build(schema).expect("a schema");
-    let errors: Vec<String> =
-        validator.iter_errors(&instance).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{what}: {text}: {errors:?}");
+    validator.iter_errors(&instance).map(|error| error.to_string()).collect()
 }
 
 /// A message: what it is for, whom it is to, what it says.
-type Said<'a> = (MessageKind, Option<&'a str>, String);
+pub type Said<'a> = (MessageKind, Option<&'a str>, String);
 
-struct Answer {
-    events: Vec<TokenEvent>,
-    has_ended: bool,
+pub struct Answer {
+    pub events: Vec<TokenEvent>,
+    pub has_ended: bool,
 }
 
 impl Answer {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.events.iter().map(|event| event.piece.text.as_str()).collect()
     }
 
     /// The messages of the answer.
-    fn messages(&self) -> Vec<Said<'_>> {
+    pub fn messages(&self) -> Vec<Said<'_>> {
         let mut messages: Vec<(usize, Said<'_>)> = Vec::new();
         for event in &self.events {
             assert_eq!(event.piece.malformed, None);
@@ -79,7 +84,7 @@ impl Answer {
     }
 }
 
-fn run(session: &mut Session, request: &Request) -> pesi::Result<Answer> {
+pub fn run(session: &mut Session, request: &Request) -> pesi::Result<Answer> {
     let mut events = Vec::new();
     let mut take = |batch: &[TokenEvent]| {
         events.extend_from_slice(batch);
@@ -90,7 +95,7 @@ fn run(session: &mut Session, request: &Request) -> pesi::Result<Answer> {
     Ok(Answer { events, has_ended: summary.finish_reason == FinishReason::Stop })
 }
 
-fn request(tokens: Vec<u32>, max_tokens: usize, seed: u64, demands: Demands) -> Request {
+pub fn request(tokens: Vec<u32>, max_tokens: usize, seed: u64, demands: Demands) -> Request {
     Request {
         tokens,
         max_tokens: Some(max_tokens),
@@ -103,11 +108,11 @@ fn request(tokens: Vec<u32>, max_tokens: usize, seed: u64, demands: Demands) -> 
     }
 }
 
-fn answering(schema: &Value) -> Demands {
+pub fn answering(schema: &Value) -> Demands {
     Demands { answer: Some(Constraint::JsonSchema(schema.to_string())), ..Default::default() }
 }
 
-const PROMPT: &str = "<|im_start|>user\nAnswer with JSON.<|im_end|>\n<|im_start|>assistant\n";
+pub const PROMPT: &str = "<|im_start|>user\nAnswer with JSON.<|im_end|>\n<|im_start|>assistant\n";
 
 #[test]
 fn answers_of_a_real_model_are_what_their_schema_describes() {
@@ -169,7 +174,7 @@ fn other_grammars_and_biases_hold_in_answers() {
 
 /// A model of random weights that speaks harmony, whose prompt ends where an answer starts, and a bias
 /// without which it would never come to an end of its thoughts.
-fn random_model(device: &DeviceKind) -> (Session, Vec<u32>, Vec<(u32, f32)>) {
+pub fn random_model(device: &DeviceKind) -> (Session, Vec<u32>, Vec<(u32, f32)>) {
     let path = gpt_oss::folder("a1-basic");
     let session = gpt_oss::session(&path, device, Precision::Exact, 512);
     let harmony = Harmony::new(session.tokenizer()).unwrap();
@@ -209,7 +214,7 @@ fn the_last_message_of_harmony_is_what_its_schema_describes() {
     }
 }
 
-fn calling(tool_choice: ToolChoice) -> Demands {
+pub fn calling(tool_choice: ToolChoice) -> Demands {
     let tool = |name: &str, schema_of: &str| Tool {
         name: name.to_owned(),
         parameters: schema(schema_of).to_string(),
@@ -219,6 +224,7 @@ fn calling(tool_choice: ToolChoice) -> Demands {
         answer: None,
         tools: vec![tool("set_unit", "enum"), tool("pick", "one_of_disjoint")],
         tool_choice,
+        single_call: false,
     }
 }
 

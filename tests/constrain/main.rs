@@ -1,6 +1,7 @@
 //! Grammars over real vocabularies: what they accept and reject, and answers that follow them.
 
 mod answers;
+mod calls;
 #[path = "../gpt_oss/model.rs"]
 #[expect(dead_code, reason = "these tests compare with no golden file")]
 mod gpt_oss;

@@ -20,7 +20,7 @@ use pesi::{
 use serde_json::Value;
 
 /// The tokenizer of SmolLM2, and its grammars.
-fn real_vocabulary() -> (Arc<Tokenizer>, Grammars) {
+pub fn real_vocabulary() -> (Arc<Tokenizer>, Grammars) {
     let entry = Entry::Gguf("SmolLM2-135M-Instruct.Q4_1.gguf".to_owned());
     vocabulary(".cache/models", &entry)
 }
@@ -43,7 +43,7 @@ fn vocabulary(folder: &str, entry: &Entry) -> (Arc<Tokenizer>, Grammars) {
 }
 
 /// Whether the grammar allows a text, and the time that each mask took.
-fn accepts(grammar: &Grammar, tokens: &[u32], times: &mut Vec<Duration>) -> pesi::Result<bool> {
+pub fn accepts(grammar: &Grammar, tokens: &[u32], times: &mut Vec<Duration>) -> pesi::Result<bool> {
     let mut grammar = grammar.clone();
     for &token in tokens {
         if grammar.n_allowed(&[token]) == 0 {
@@ -68,7 +68,7 @@ struct Outcome {
     masks: Vec<Duration>,
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -102,6 +102,8 @@ test("tools and their choice reach the engine", () => {
     const { chatOptions, options } = request({ tool_choice });
     assert.deepEqual(chatOptions, { tools: TOOLS });
     assert.deepEqual(options, { temperature: 1, tools, toolChoice });
+    const single = request({ tool_choice, parallel_tool_calls: false }).options;
+    assert.deepEqual(single, { ...options, parallelToolCalls: false });
   }
   const { chatOptions, options, reading } = request({ tool_choice: "none" });
   assert.deepEqual([chatOptions, options], [{}, { temperature: 1, toolChoice: "none" }]);

@@ -116,6 +116,7 @@ test("settings reach the engine under its names, and the response tells them", a
       { name: "see", parameters: '{"type":"object"}', strict: false },
     ],
     toolChoice: { name: "look" },
+    parallelToolCalls: false,
   });
   assert.deepEqual(response.text.format, format);
   assert.deepEqual(response.tool_choice, { type: "function", name: "look" });

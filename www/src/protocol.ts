@@ -145,6 +145,8 @@ export interface EngineGenerateOptions {
   readonly constraint?: EngineConstraint;
   readonly tools?: readonly EngineTool[];
   readonly toolChoice?: EngineToolChoice;
+  /** Whether an answer may call several tools; it may where this is left out. */
+  readonly parallelToolCalls?: boolean;
   readonly ignoreEos?: boolean;
   readonly reusePrefix?: boolean;
 }

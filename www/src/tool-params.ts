@@ -15,7 +15,7 @@ import type { Untrusted } from "./validate.js";
 /** What a request adds to the prompt, to the generation, and to how its answer is read. */
 export interface Extras {
   readonly chat: Pick<EngineChatOptions, "tools" | "responseFormat">;
-  readonly engine: Pick<EngineGenerateOptions, "tools" | "toolChoice" | "constraint">;
+  readonly engine: Pick<EngineGenerateOptions, "tools" | "toolChoice" | "parallelToolCalls" | "constraint">;
   readonly reading: Omit<Reading, "isHarmony">;
 }
 
@@ -154,6 +154,7 @@ export function extras(
     engine: {
       ...(hasTools ? { tools: offered.map(engineTool) } : {}),
       ...(tools.length > 0 ? { toolChoice: choice ?? "auto" } : {}),
+      ...(hasTools && !hasParallelCalls ? { parallelToolCalls: false } : {}),
       ...(isSchema ? { constraint: { kind: "json_schema", value: JSON.stringify(format.schema) } } : {}),
       ...(format === "json_object" ? { constraint: { kind: "json_object" } } : {}),
     },

@@ -18,8 +18,8 @@ use super::{
 
 pub(super) const OPEN: &str = "[TOOL_CALLS]";
 
-const ARGUMENTS: &str = "[ARGS]";
-const CALL_ID: &str = "[CALL_ID]";
+pub(super) const ARGUMENTS: &str = "[ARGS]";
+pub(super) const CALL_ID: &str = "[CALL_ID]";
 
 /// Reads what follows the marker.
 #[derive(Clone, Debug, Default)]

@@ -7,13 +7,15 @@
 //!
 //! `parser` takes an answer apart with `search`, which finds markers. What is between the markers of
 //! calls is read by `hermes`, `llama` and `mistral`, among which `format` chooses, with `object`,
-//! `arguments` and `scanner`, which know JSON. `output` makes the events.
+//! `arguments` and `scanner`, which know JSON. `output` makes the events. `grammar` has what answers may
+//! be that are held to calls.
 //!
 //! Arguments are passed on before a call has ended. So a call counts only if nothing is malformed in
 //! its message. What is wrong from the start is content, as the model wrote it.
 
 mod arguments;
 mod format;
+mod grammar;
 mod hermes;
 mod llama;
 mod mistral;
@@ -23,7 +25,7 @@ mod parser;
 mod scanner;
 mod search;
 
-pub use self::{format::CallFormat, parser::AnswerParser};
+pub use self::{format::CallFormat, grammar::Beside, parser::AnswerParser};
 use super::harmony::Header;
 
 /// What text led to.
