@@ -39,6 +39,13 @@ export async function run(command, args, { cwd = root, env = process.env } = {})
   }
 }
 
+/** Runs npm as {@link run} runs a program: the one that runs this program, where one does. */
+export async function runNpm(args, options) {
+  const npm = process.env.npm_execpath;
+  if (npm?.endsWith(".js")) await run(process.execPath, [npm, ...args], options);
+  else await run("npm", args, options);
+}
+
 /**
  * Runs a program to its end, its output shown on standard output as it comes and returned as text
  * without colours.

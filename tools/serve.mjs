@@ -74,6 +74,7 @@ const TYPES = {
  * @param {number} [options.port] 0 takes a free one.
  * @param {string[]} [options.models] folders to look in for `/models/`, in order, before the
  *   repository's own: models in one file, and folders of files.
+ * @param {string} [options.folder] what is served beside models, by default the built package.
  * @param {boolean} [options.isolated] adds the headers of cross-origin isolation, which Pesi does
  *   not need.
  * @param {Record<string, string>} [options.pages] further pages and scripts by path, for tests.
@@ -84,14 +85,14 @@ const TYPES = {
  * @returns {Promise<{url: string, close: () => Promise<void>}>} `url` without a final slash.
  */
 export async function startServer(options = {}) {
-  const { port = 0, models = [], isolated = false, pages = {}, pace, log } = options;
+  const { port = 0, models = [], folder = dist, isolated = false, pages = {}, pace, log } = options;
   const site = {
     pages,
     pace,
     headers: { ...HEADERS, ...(isolated ? ISOLATION : {}) },
     mounts: [
       { prefix: "/models/", folders: [...models, modelsFolder] },
-      { prefix: "/", folders: [dist] },
+      { prefix: "/", folders: [folder] },
     ],
   };
   const server = http.createServer(async (request, response) => {

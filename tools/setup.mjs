@@ -10,7 +10,7 @@ import { aptInstall } from "./apt.mjs";
 import { findChromium } from "./chromium.mjs";
 import { ensureModel } from "./default-model.mjs";
 import { ensureGolden } from "./golden.mjs";
-import { ToolError, query, root, run, runAsProgram, say, which } from "./process.mjs";
+import { ToolError, query, root, run, runAsProgram, runNpm, say, which } from "./process.mjs";
 
 const WASM_TARGET = "wasm32-unknown-unknown";
 const VULKAN_DRIVERS = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
@@ -37,9 +37,7 @@ export async function ensurePackages() {
   const installed = modified("node_modules/.package-lock.json");
   if (installed !== undefined && installed >= modified("package-lock.json")) return;
   say("set-up: installing the npm packages of package-lock.json (npm ci)");
-  const npm = process.env.npm_execpath;
-  if (npm?.endsWith(".js")) await run(process.execPath, [npm, "ci"]);
-  else await run("npm", ["ci"]);
+  await runNpm(["ci"]);
 }
 
 /** A Rust toolchain that can link for this machine and for WebAssembly. */

@@ -23,7 +23,7 @@ export async function launch<M extends Method>(
   { signal, onEvent }: Options<M> = {},
 ): Promise<{ readonly connection: Connection; readonly value: Methods[M]["result"] }> {
   if (signal?.aborted) throw abortedError(signal);
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pesi" });
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pesi-worker" });
   const connection = new Connection(worker);
   const call = connection.call(
     method,
