@@ -136,23 +136,30 @@ fn rotated_word(head: u32, i: u32) -> vec4<f32> {
         rotated(head, 4u * i + 2u, position), rotated(head, 4u * i + 3u, position));
 }
 
-// Prepares key and value of the token, and writes them into the cache if `writes`.
-fn prepare_newest(kv_head: u32, kv_start: u32, writes: bool, thread: u32) {
+// Prepares the query of a head, and key and value of the token, each by threads of its own; the latter two
+// are written into the cache if `writes`.
+fn prepare(head: u32, kv_head: u32, kv_start: u32, writes: bool, thread: u32) {
+    const WORDS: u32 = HEAD_DIM / 4u;
     let key = (params.n_heads + kv_head) * HEAD_DIM;
     let value = key + params.n_kv_heads * HEAD_DIM;
     let at = kv_start + place(state.position);
-    for (var i = thread; i < HEAD_DIM / 4u; i += WORKGROUP) {
-        let stored = as_keys(rotated_word(key, i));
-        newest_key[i] = of_keys(stored);
-        if (writes) {
-            keys[at * (HEAD_DIM / 4u) + i] = stored;
-        }
-    }
-    for (var i = thread; i < HALF_DIM; i += WORKGROUP) {
-        let stored = as_values(vec2<f32>(qkv[value + 2u * i], qkv[value + 2u * i + 1u]));
-        newest_value[i] = of_values(stored);
-        if (writes) {
-            values[at * HALF_DIM + i] = stored;
+    for (var i = thread; i < 2u * WORDS + HALF_DIM; i += WORKGROUP) {
+        if (i < WORDS) {
+            query[i] = rotated_word(head * HEAD_DIM, i) * params.scale;
+        } else if (i < 2u * WORDS) {
+            let word = i - WORDS;
+            let stored = as_keys(rotated_word(key, word));
+            newest_key[word] = of_keys(stored);
+            if (writes) {
+                keys[at * WORDS + word] = stored;
+            }
+        } else {
+            let word = i - 2u * WORDS;
+            let stored = as_values(vec2<f32>(qkv[value + 2u * word], qkv[value + 2u * word + 1u]));
+            newest_value[word] = of_values(stored);
+            if (writes) {
+                values[at * HALF_DIM + word] = stored;
+            }
         }
     }
 }
@@ -175,13 +182,8 @@ fn score(kv_start: u32, position: u32) -> f32 {
     return sum;
 }
 
-// A pair of elements of a position's value.
+// A pair of elements of a position's value, from the cache.
 fn value_word(kv_start: u32, position: u32, word: u32) -> vec2<f32> {
-#ifdef ROTATE
-    if (position == state.position) {
-        return newest_value[word];
-    }
-#endif
     return of_values(values[(kv_start + place(position)) * HALF_DIM + word]);
 }
 
@@ -206,17 +208,14 @@ fn main(
     let kv_head = head / group;
     let kv_start = kv_head * params.capacity;
 
+#ifdef ROTATE
+    prepare(head, kv_head, kv_start, head % group == 0u && workgroup.z == 0u, thread);
+#else
     let q_start = token * params.row + head * HEAD_DIM;
     for (var i = thread; i < HEAD_DIM / 4u; i += WORKGROUP) {
-#ifdef ROTATE
-        query[i] = rotated_word(q_start, i) * params.scale;
-#else
         let at = q_start + 4u * i;
         query[i] = vec4<f32>(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]) * params.scale;
-#endif
     }
-#ifdef ROTATE
-    prepare_newest(kv_head, kv_start, head % group == 0u && workgroup.z == 0u, thread);
 #endif
     workgroupBarrier();
 
@@ -255,9 +254,30 @@ fn main(
         workgroupBarrier();
         result *= rescale;
         let n_tile = min(TILE, end_key - tile);
-        for (var i = part; i < n_tile; i += PARTS) {
+#ifdef ROTATE
+        let has_newest = tile + n_tile == all_keys;
+        let n_cached = n_tile - u32(has_newest);
+#else
+        let n_cached = n_tile;
+#endif
+        var i = part;
+        // Several reads at once are in flight.
+        for (; i + 3u * PARTS < n_cached; i += 4u * PARTS) {
+            let a = value_word(kv_start, tile + i, word);
+            let b = value_word(kv_start, tile + i + PARTS, word);
+            let c = value_word(kv_start, tile + i + 2u * PARTS, word);
+            let d = value_word(kv_start, tile + i + 3u * PARTS, word);
+            result += weights[i] * a + weights[i + PARTS] * b
+                + weights[i + 2u * PARTS] * c + weights[i + 3u * PARTS] * d;
+        }
+        for (; i < n_cached; i += PARTS) {
             result += weights[i] * value_word(kv_start, tile + i, word);
         }
+#ifdef ROTATE
+        if (has_newest && part == 0u) {
+            result += weights[n_cached] * newest_value[word];
+        }
+#endif
         workgroupBarrier();
     }
 

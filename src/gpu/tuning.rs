@@ -61,8 +61,8 @@ impl Tuning {
                 expert_tile: 32,
                 max_chunk: 512,
                 max_batch: 32,
-                split_keys: 512,
-                max_splits: 16,
+                split_keys: 128,
+                max_splits: 32,
                 scan_shares: 64,
             }
         }

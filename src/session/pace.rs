@@ -2,7 +2,11 @@
 //!
 //! A readback costs a round trip that some browsers answer on a timer (Firefox: 100 ms), so drawing
 //! one token a readback can cap the speed. More tokens a readback cost latency and, at the end, work
-//! past the stop. The batch doubles while that makes tokens clearly faster and a batch stays short.
+//! past the stop. The batch doubles while nobody sees the delay, and beyond that while it makes tokens
+//! clearly faster and a batch stays short.
+
+/// A batch twice as long as this is not seen to come later: about two frames of a screen, in milliseconds.
+const UNSEEN_BATCH_MS: f64 = 16.0;
 
 /// A batch up to this long is tried at twice its size, in milliseconds. How much of it is readback, and
 /// would be shared, only the trial shows.
@@ -52,12 +56,13 @@ impl Pace {
             self.step_to(self.batch / 2);
             self.settled = true;
         } else if !self.settled && n_batches >= 2 {
-            if self.before.is_some_and(|before| smoothed > before * WORTHWHILE) {
+            let took = smoothed * self.batch as f64;
+            if took <= UNSEEN_BATCH_MS && self.batch < self.max_batch {
+                self.step_to((self.batch * 2).min(self.max_batch));
+            } else if self.before.is_some_and(|before| smoothed > before * WORTHWHILE) {
                 self.step_to(self.batch / 2);
                 self.settled = true;
-            } else if self.batch * 2 <= self.max_batch
-                && smoothed * self.batch as f64 <= TRIED_BATCH_MS
-            {
+            } else if self.batch * 2 <= self.max_batch && took <= TRIED_BATCH_MS {
                 self.before = Some(smoothed);
                 self.step_to(self.batch * 2);
             } else {
@@ -151,6 +156,12 @@ mod tests {
     fn slow_readbacks_are_shared_by_many_tokens() {
         assert!(run(32, 2.0, 1.0) >= 8);
         assert!(run(32, 0.5, 8.0) <= 2);
+    }
+
+    #[test]
+    fn batches_that_nobody_sees_grow_without_being_faster() {
+        assert_eq!(run(32, 0.0, 0.2), 32);
+        assert_eq!(run(32, 0.1, 3.0), 8);
     }
 
     #[test]

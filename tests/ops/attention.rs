@@ -171,8 +171,11 @@ fn attention_that_rotates_is_rotation_then_attention() {
                 let case = [position, n_rot];
                 let [apart, together] =
                     rotated_attention(&device, shape, pairing, case, precision, &mut random);
+                // Two ways to round to f16 may differ in the last bit.
+                let exact = precision == Precision::Exact;
+                let tolerance = if exact { 1e-5 } else { 1e-3 };
                 for (apart, together) in apart.iter().zip(&together) {
-                    assert_close(together, apart, 1e-5, &what);
+                    assert_close(together, apart, tolerance, &what);
                 }
             }
         }

@@ -94,9 +94,9 @@ fn routing(n_used: usize) -> Plan {
 #[test]
 fn more_choices_than_workgroup_memory_holds_are_refused() {
     let create = |n_used| pollster::block_on(GpuEngine::new(context(None), routing(n_used), 1));
-    assert!(create(1984).is_ok());
-    let Err(error) = create(1985) else { panic!("they do not fit") };
+    assert!(create(3840).is_ok());
+    let Err(error) = create(3841) else { panic!("they do not fit") };
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(error.detail("found"), Some(&1985_u64.into()));
-    assert_eq!(error.detail("limit"), Some(&1984_u64.into()));
+    assert_eq!(error.detail("found"), Some(&3841_u64.into()));
+    assert_eq!(error.detail("limit"), Some(&3840_u64.into()));
 }
