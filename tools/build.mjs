@@ -16,6 +16,7 @@ import { checkSizes } from "./sizes.mjs";
 const WASM_TARGET = "wasm32-unknown-unknown";
 const BINDINGS = ["pesi_wasm.js", "pesi_wasm.d.ts"];
 const MODULE = "pesi_wasm_bg.wasm";
+const SERVICE_WORKER = "service-worker/script.js";
 
 /** The features that rustc emits for the target, and the vectors that .cargo/config.toml adds. */
 const WASM_OPT_OPTIONS = [
@@ -37,8 +38,19 @@ const VENDORED = {
   "dompurify.js": "dompurify/dist/purify.es.mjs",
 };
 
-/** The file that takes a library in, for pages without a bundler. */
-const CODEC = path.join("aws", "codec.js");
+/**
+ * Files of the package that take in what they import: the library behind AWS's streams, for pages without a bundler,
+ * and the service worker, which is one classic script.
+ */
+const BUNDLED = [
+  {
+    entry: "aws/codec.js",
+    output: "aws/codec.js",
+    format: "esm",
+    banner: { js: "// Contains @smithy/core by Amazon.com, Inc., licensed under Apache-2.0." },
+  },
+  { entry: "service-worker/script.ts", output: SERVICE_WORKER, format: "iife" },
+];
 
 /** Builds everything that is not up to date. */
 export async function build() {
@@ -95,17 +107,18 @@ async function buildScripts() {
   }
   // Only here: on a fresh machine it is installed after this module is read.
   const { build: bundle } = await import("esbuild");
-  await bundle({
-    entryPoints: [path.join(root, "www", "src", CODEC)],
-    outfile: path.join(dist, CODEC),
-    bundle: true,
-    minify: true,
-    format: "esm",
-    platform: "browser",
-    target: "es2022",
-    banner: { js: "// Contains @smithy/core by Amazon.com, Inc., licensed under Apache-2.0." },
-    logLevel: "warning",
-  });
+  for (const { entry, output, ...options } of BUNDLED) {
+    await bundle({
+      entryPoints: [path.join(root, "www", "src", entry)],
+      outfile: path.join(dist, output),
+      bundle: true,
+      minify: true,
+      platform: "browser",
+      target: "es2022",
+      logLevel: "warning",
+      ...options,
+    });
+  }
 }
 
 function buildDemo() {

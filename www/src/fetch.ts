@@ -50,6 +50,9 @@ const ROUTES: readonly Route[] = [
   { path: /\/models\/(.+)$/, methods: { GET: retrieveModel } },
 ];
 
+/** OpenAI's paths, after whatever base. */
+export const API_PATH = /\/(chat\/completions|completions|responses(\/[^/]+)?|models(\/.+)?)\/?$/;
+
 /** Any base will do where there is no page whose address relative ones are completed with. */
 const NO_PAGE = "http://localhost";
 

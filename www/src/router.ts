@@ -4,7 +4,7 @@
  */
 
 import { apiError } from "./api-error.js";
-import { absolute, failure } from "./fetch.js";
+import { absolute, API_PATH, failure } from "./fetch.js";
 import type { ErrorObject } from "./openai-others.js";
 import type { Model } from "./model.js";
 import * as validate from "./validate.js";
@@ -58,9 +58,6 @@ export interface RouterOptions {
 /** The part of a model that is routed to. */
 export type RoutedModel = Pick<Model, "fetch">;
 
-/** OpenAI's paths, after whatever base. */
-const PATH = /\/(chat\/completions|completions|responses(\/[^/]+)?|models(\/.+)?)\/?$/;
-
 const OPTIONS: ReadonlySet<string> = new Set(["local", "remote", "allow"]);
 
 /**
@@ -85,7 +82,7 @@ export function createRouter(options: RouterOptions): typeof globalThis.fetch {
     const answer = await model?.fetch(request.url, { method: request.method, body: body ?? null, signal });
     const reason: RouteReason | undefined = answer === undefined ? { kind: "no_model" } : await reasonOf(answer);
     if (reason === undefined) return answer as Response;
-    const [path] = PATH.exec(new URL(request.url).pathname) ?? [];
+    const [path] = API_PATH.exec(new URL(request.url).pathname) ?? [];
     if (path === undefined || remote === undefined) return answer ?? unavailable("There is no model");
     const asked = { method: request.method, path, params: parsed(body), reason, signal };
     if ((await allow?.(asked)) !== true) return answer ?? unavailable("There is no model, and no leave to ask another");
