@@ -52,11 +52,15 @@ const BUNDLED = [
   { entry: "service-worker/script.ts", output: SERVICE_WORKER, format: "iife" },
 ];
 
+/** What every script is bundled for. */
+const BROWSER = { bundle: true, platform: "browser", target: "es2022", logLevel: "warning" };
+
 /** Builds everything that is not up to date. */
 export async function build() {
   await buildWasm();
   await buildScripts();
   buildDemo();
+  await buildExamples();
 }
 
 async function buildWasm() {
@@ -105,20 +109,17 @@ async function buildScripts() {
   for (const project of ["tsconfig.json", "www/demo/tsconfig.json"]) {
     await run(process.execPath, [tsc, "-p", project]);
   }
-  // Only here: on a fresh machine it is installed after this module is read.
-  const { build: bundle } = await import("esbuild");
+  const bundle = await bundler();
   for (const { entry, output, ...options } of BUNDLED) {
-    await bundle({
-      entryPoints: [path.join(root, "www", "src", entry)],
-      outfile: path.join(dist, output),
-      bundle: true,
-      minify: true,
-      platform: "browser",
-      target: "es2022",
-      logLevel: "warning",
-      ...options,
-    });
+    const files = { entryPoints: [path.join(root, "www", "src", entry)], outfile: path.join(dist, output) };
+    await bundle({ ...BROWSER, ...files, minify: true, ...options });
   }
+}
+
+/** On a fresh machine it is installed after this module is read. */
+async function bundler() {
+  const { build } = await import("esbuild");
+  return build;
 }
 
 function buildDemo() {
@@ -131,6 +132,37 @@ function buildDemo() {
   for (const [name, file] of Object.entries(VENDORED)) {
     fs.copyFileSync(path.join(root, "node_modules", file), path.join(vendor, name));
   }
+}
+
+/** The examples, with the clients that they use; the package is imported from where it is built. */
+async function buildExamples() {
+  const source = path.join(root, "www", "examples");
+  const folder = path.join(dist, "examples");
+  const files = fs.readdirSync(source);
+  const own = {
+    name: "own package",
+    setup: ({ onResolve }) => {
+      const { exports } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
+      onResolve({ filter: /^pesi(\/|$)/ }, ({ path: name }) => {
+        const file = path.join(root, exports[name.replace(/^pesi/, ".")].default);
+        return { path: path.relative(folder, file).replaceAll(path.sep, "/"), external: true };
+      });
+    },
+  };
+  const bundle = await bundler();
+  await bundle({
+    ...BROWSER,
+    entryPoints: files.filter((name) => name.endsWith(".js")).map((name) => path.join(source, name)),
+    outdir: folder,
+    format: "esm",
+    define: { "process.env.NODE_ENV": '"production"' },
+    plugins: [own],
+  });
+  for (const name of files.filter((name) => /\.(html|css)$/.test(name))) {
+    fs.copyFileSync(path.join(source, name), path.join(folder, name));
+  }
+  // It acts for pages in its own folder.
+  fs.copyFileSync(path.join(dist, SERVICE_WORKER), path.join(folder, "pesi-service-worker.js"));
 }
 
 await runAsProgram(import.meta.url, async () => {
