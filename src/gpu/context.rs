@@ -58,6 +58,9 @@ pub struct Context {
     pub queue: wgpu::Queue,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Whether loops of shaders get counters that would end them. These keep drivers from unrolling, which
+    /// takes a GPU longer to run, and a CPU less time to compile.
+    pub bounds_loops: bool,
     /// Most bytes that a shader can see of one buffer.
     max_binding: u64,
     allocated: Rc<Cell<u64>>,
@@ -124,7 +127,7 @@ impl Context {
             device,
             queue,
             capabilities: Capabilities {
-                name: hints.name.clone().unwrap_or(info.name),
+                name: hints.name.clone().unwrap_or_else(|| info.name.clone()),
                 software: hints.software.unwrap_or(info.device_type == wgpu::DeviceType::Cpu),
                 f16: features.contains(wgpu::Features::SHADER_F16) && !hints.no_f16,
                 subgroup: hints.subgroup.or(native_subgroup).filter(|_| !hints.no_subgroups),
@@ -132,6 +135,7 @@ impl Context {
                 max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
                 max_binding: hints.max_binding.unwrap_or(u64::MAX).min(max_binding),
             },
+            bounds_loops: info.device_type == wgpu::DeviceType::Cpu,
             max_binding,
             allocated: Rc::default(),
             failure,

@@ -149,9 +149,11 @@ impl Pipelines {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(source.into()),
         };
-        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
-        // SAFETY: every loop of the shaders counts up or down to a bound; indices stay checked. The
-        // counters that would end endless loops keep drivers from unrolling.
+        let checks = wgpu::ShaderRuntimeChecks {
+            force_loop_bounding: context.bounds_loops,
+            ..Default::default()
+        };
+        // SAFETY: every loop of the shaders counts up or down to a bound; indices stay checked.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
