@@ -281,7 +281,7 @@ impl Engine for CpuEngine {
     }
 
     fn max_evaluation(&self) -> usize {
-        cpu::MAX_CHUNK
+        cpu::MAX_EVALUATION
     }
 
     fn max_batch(&self) -> usize {

@@ -1,6 +1,10 @@
 //! Causal attention over a cache: twin of `shaders/attention.wgsl`.
 
-use super::linear::dot_f32;
+use std::ops::Range;
+
+use wide::f32x4;
+
+use super::lanes::{self, exp};
 use crate::{
     error::Result,
     memory::{Allocation, room_for},
@@ -117,9 +121,9 @@ impl Cache {
         self.values.extend_from_slice(values);
     }
 
-    /// Where the vector of `position` stands for the key/value head that begins at `column`.
-    fn at(&self, position: usize, column: usize) -> usize {
-        (position - self.start) * self.shape.heads.kv_width() + column
+    /// Where the row of `position` stands.
+    fn at(&self, position: usize) -> usize {
+        (position - self.start) * self.shape.heads.kv_width()
     }
 }
 
@@ -136,32 +140,61 @@ pub fn attention(
     scores: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let Heads { n_heads, n_kv_heads, head_dim } = cache.shape.heads;
-    let rows = qkv.chunks_exact(cache.shape.heads.qkv_width());
+    let heads = cache.shape.heads;
+    let Heads { n_heads, n_kv_heads, head_dim } = heads;
+    let rows = qkv.chunks_exact(heads.qkv_width());
     for (t, (row, out)) in rows.zip(out.chunks_exact_mut(n_heads * head_dim)).enumerate() {
-        let seen = cache.shape.first_seen(position + t)..position + t + 1;
+        let seen = cache.at(cache.shape.first_seen(position + t))..cache.at(position + t + 1);
+        let (keys, values) = (&cache.keys[seen.clone()], &cache.values[seen]);
         let queries = row.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
         for (head, (query, out)) in queries.enumerate() {
             let column = head / (n_heads / n_kv_heads) * head_dim;
-            scores.clear();
-            scores.extend(seen.clone().map(|position| {
-                let key = &cache.keys[cache.at(position, column)..][..head_dim];
-                dot_f32(query, key) * scale
-            }));
+            let columns = column..column + head_dim;
+            score(query, keys, heads.kv_width(), columns.clone(), scale, scores);
             let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
-            let largest = scores.iter().fold(sink, |a, &b| a.max(b));
-            let mut sum = (sink - largest).exp();
-            out.fill(0.0);
-            for (position, score) in seen.clone().zip(&*scores) {
-                let weight = (score - largest).exp();
-                sum += weight;
-                let value = &cache.values[cache.at(position, column)..][..head_dim];
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += weight * value;
-                }
-            }
+            let largest = lanes::largest(scores, sink);
+            lanes::map(scores, |score| exp(score - f32x4::splat(largest)));
+            let sum = (sink - largest).exp() + lanes::sum(scores, |weight| weight);
+            mix(scores, values, heads.kv_width(), columns, out);
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|out| *out *= inverse);
         }
+    }
+}
+
+/// `query·key · scale` for the columns `columns` of each of `keys`, [n_keys, width].
+fn score(
+    query: &[f32],
+    keys: &[f32],
+    width: usize,
+    columns: Range<usize>,
+    scale: f32,
+    scores: &mut Vec<f32>,
+) {
+    scores.clear();
+    let fours = keys.chunks_exact(4 * width);
+    let rest = fours.remainder().chunks_exact(width);
+    for keys in fours {
+        let four = std::array::from_fn(|i| &keys[i * width..][columns.clone()]);
+        let four = lanes::dots(query, four) * f32x4::splat(scale);
+        scores.extend_from_slice(&four.to_array());
+    }
+    scores.extend(rest.map(|key| lanes::dot(query, &key[columns.clone()]) * scale));
+}
+
+/// The sum of the columns `columns` of `values`, [n_values, width], weighted.
+fn mix(weights: &[f32], values: &[f32], width: usize, columns: Range<usize>, out: &mut [f32]) {
+    out.fill(0.0);
+    let fours = values.chunks_exact(4 * width);
+    let rest = fours.remainder().chunks_exact(width);
+    let (by_four, single) = weights.as_chunks::<4>();
+    for (weights, values) in by_four.iter().zip(fours) {
+        let [a, b, c, d] = std::array::from_fn(|i| &values[i * width..][columns.clone()]);
+        for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *out += (weights[0] * a + weights[1] * b) + (weights[2] * c + weights[3] * d);
+        }
+    }
+    for (weight, value) in single.iter().zip(rest) {
+        out.iter_mut().zip(&value[columns.clone()]).for_each(|(out, value)| *out += weight * value);
     }
 }

@@ -3,7 +3,14 @@
 //!
 //! Tokens are sorted by expert, so that those of one expert share a pass over its matrix.
 
-use super::{linear::Input, weights::CpuWeight};
+use wide::f32x4;
+
+use super::{
+    input::Input,
+    lanes,
+    product::{self, Products, multiply},
+    weights::CpuWeight,
+};
 use crate::ops::{SWIGLU_ALPHA, ThenExperts};
 
 /// What the products work on.
@@ -30,7 +37,7 @@ pub struct Operands<'a> {
 #[derive(Default)]
 pub struct Scratch {
     input: Input,
-    row: Vec<f32>,
+    sums: product::Scratch,
     /// Tokens' choices, `token · n_used + slot`, by expert.
     pairs: Vec<Vec<usize>>,
     /// The input row of each of an expert's pairs.
@@ -42,7 +49,7 @@ pub struct Scratch {
 /// Computes [`Experts`](crate::ops::Experts) into `out`.
 pub fn experts(operands: Operands<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     let Operands { weight, bias, norm, x, routing, n_experts, n_used, then } = operands;
-    let Scratch { input, row, pairs, inputs, product } = scratch;
+    let Scratch { input, sums, pairs, inputs, product } = scratch;
     let n_out = weight.n_rows / n_experts;
     input.take(x, norm, weight);
     pairs.resize(n_experts, Vec::new());
@@ -61,17 +68,20 @@ pub fn experts(operands: Operands<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         }));
         product.resize(pairs.len() * n_out, 0.0);
         let rows = expert * n_out..(expert + 1) * n_out;
-        input.multiply(segment, rows.clone(), inputs, row, |place, row, y| {
-            product[place * n_out + row - rows.start] = y + bias.map_or(0.0, |bias| bias[row]);
-        });
+        let mut products = Products { values: product, width: n_out, column: 0 };
+        multiply(segment, rows.clone(), input, inputs, sums, &mut products);
+        if let Some(bias) = bias {
+            let bias = &bias[rows];
+            for row in product.chunks_exact_mut(n_out) {
+                row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+            }
+        }
         for (pair, product) in pairs.iter().zip(product.chunks_exact(n_out)) {
             match then {
                 ThenExperts::SwiGlu { limit } => {
                     let (gates, ups) = product.split_at(n_out / 2);
-                    let out = out[pair * n_out / 2..].iter_mut();
-                    for ((out, gate), up) in out.zip(gates).zip(ups) {
-                        *out = swiglu(*gate, *up, limit);
-                    }
+                    let out = &mut out[pair * n_out / 2..][..n_out / 2];
+                    lanes::zip(out, gates, ups, |gate, up| swiglu(gate, up, limit));
                 }
                 ThenExperts::Add => {
                     let (token, slot) = (pair / n_used, pair % n_used);
@@ -85,8 +95,9 @@ pub fn experts(operands: Operands<'_>, scratch: &mut Scratch, out: &mut [f32]) {
 }
 
 /// The gated unit of gpt-oss.
-fn swiglu(gate: f32, up: f32, limit: f32) -> f32 {
-    let gate = gate.min(limit);
-    let up = up.clamp(-limit, limit);
-    gate / (1.0 + (-SWIGLU_ALPHA * gate).exp()) * (up + 1.0)
+#[inline(always)]
+fn swiglu(gate: f32x4, up: f32x4, limit: f32) -> f32x4 {
+    let bound = f32x4::splat(limit);
+    let up = up.fast_min(bound).fast_max(f32x4::splat(-limit));
+    lanes::swish(gate.fast_min(bound), SWIGLU_ALPHA) * (up + f32x4::ONE)
 }

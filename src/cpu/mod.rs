@@ -6,7 +6,10 @@
 mod attention;
 mod embed;
 mod experts;
+mod input;
+mod lanes;
 mod linear;
+mod product;
 pub mod reference;
 mod rope;
 mod route;
@@ -20,7 +23,7 @@ use crate::{
     engine::MemoryUse,
     error::Result,
     memory::Allocation,
-    ops::{Buffer, BufferId, CacheShape, Experts, Linear, Op, Plan},
+    ops::{BufferId, CacheShape, Experts, Linear, Op, Plan},
     weights::{Section, Sink, WeightId},
 };
 
@@ -41,13 +44,17 @@ pub struct CpuDevice {
     n_tokens: usize,
 }
 
-/// Most tokens of a chunk: small enough to stop soon, large enough to share matrix rows.
-pub const MAX_CHUNK: usize = 16;
+/// Most tokens of a chunk: small enough to stop soon, large enough that decoding matrix rows, which
+/// these tokens share, costs little.
+pub const MAX_CHUNK: usize = 32;
+
+/// Most tokens of a chunk whose logits are all wanted: rows of logits are long.
+pub const MAX_EVALUATION: usize = 8;
 
 impl CpuDevice {
     /// Bytes that `plan` takes with `context_length` positions.
     pub fn needed(plan: &Plan, context_length: usize) -> MemoryUse {
-        let buffers: u64 = plan.buffers.iter().map(|buffer| 4 * n_values(buffer)).sum();
+        let buffers: u64 = n_values(plan).map(|n| 4 * n).sum();
         MemoryUse {
             weights: plan.weights.weights.iter().map(CpuWeight::needed).sum(),
             caches: plan
@@ -73,10 +80,8 @@ impl CpuDevice {
                 .iter()
                 .map(|weight| CpuWeight::new(weight, &mut allocation))
                 .collect::<Result<_>>()?,
-            buffers: plan
-                .buffers
-                .iter()
-                .map(|buffer| allocation.room_for(n_values(buffer)))
+            buffers: n_values(&plan)
+                .map(|n_values| allocation.room_for(n_values))
                 .collect::<Result<_>>()?,
             caches: caches
                 .iter()
@@ -249,9 +254,12 @@ impl CpuDevice {
     }
 }
 
-/// Numbers of a chunk in an activation buffer.
-fn n_values(buffer: &Buffer) -> u64 {
-    buffer.width as u64 * MAX_CHUNK as u64
+/// Numbers of a chunk in each activation buffer.
+fn n_values(plan: &Plan) -> impl Iterator<Item = u64> {
+    plan.buffers.iter().enumerate().map(|(index, buffer)| {
+        let n_rows = if index == plan.head.out.0 { MAX_EVALUATION } else { MAX_CHUNK };
+        buffer.width as u64 * n_rows as u64
+    })
 }
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {

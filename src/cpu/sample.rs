@@ -1,5 +1,8 @@
 //! Sampling on the CPU: twin of `shaders/sample_scan.wgsl`, `sample_top.wgsl` and `sample_pick.wgsl`.
 
+use wide::f32x4;
+
+use super::lanes;
 use crate::{
     error::Result,
     sampler::{
@@ -42,9 +45,9 @@ impl Sampler {
     /// Draws the next token from `logits`, which are overwritten in the meantime: one whose bit is set
     /// in `mask`, if there is one.
     pub fn sample(&mut self, logits: &mut [f32], mask: Option<&[u32]>) -> Sampled {
-        let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        let log_sum =
-            logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln() + largest;
+        let largest = lanes::largest(logits, f32::NEG_INFINITY);
+        let sum = lanes::sum(logits, |logits| lanes::exp(logits - f32x4::splat(largest)));
+        let log_sum = sum.ln() + largest;
         let params = &self.params;
         let token = if params.is_greedy() {
             argmax(

@@ -1,0 +1,401 @@
+//! Sums of products of matrix rows with input rows, the heart of `linear` and `experts`.
+//!
+//! Codes are multiplied in integers with rounded inputs: eight products of 16 and 8 bits and their
+//! pairwise sums are one SIMD instruction. The sum of a block of 32 stays below 2²⁸, far from
+//! overflow.
+//!
+//! One input row is multiplied straight from the packed codes, each lane taking some of the columns.
+//! Several go through tiles of [`ROWS`] matrix rows, decoded once for all input rows, times quads:
+//! four input rows side by side, a lane for each, so that scales are vectors too and nothing is
+//! added across lanes.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+use wide::{f32x4, i16x8, i32x4, u16x8};
+
+use super::{input::Input, lanes, weights::CpuSegment};
+use crate::{checkpoint::dequantize::half_of_e8m0, weights::Layout};
+
+/// Matrix rows of a tile.
+const ROWS: usize = 4;
+
+/// Input rows of a quad.
+const QUAD: usize = 4;
+
+/// A block of 32 codes of two bytes as pairs: of even elements, of odd ones, of either in the second
+/// half. See [`Input::codes`].
+type Pairs = [[i32; 4]; 4];
+
+/// Memory kept between products.
+#[derive(Default)]
+pub struct Scratch {
+    /// A decoded row of a dense matrix.
+    row: Vec<f32>,
+    rows: Rows,
+    quads: Quads,
+}
+
+/// Rows of a tile, decoded.
+#[derive(Default)]
+struct Rows {
+    /// Codes of each block.
+    codes: Vec<[Pairs; ROWS]>,
+    /// The factor of each group.
+    scales: Vec<[f32; ROWS]>,
+    /// The addend of each block; empty for symmetric layouts.
+    mins: Vec<[f32; ROWS]>,
+}
+
+/// Input rows side by side, quad after quad.
+#[derive(Default)]
+struct Quads {
+    /// Of each block, for each pair of elements that of every row.
+    codes: Vec<[[i16x8; 4]; 4]>,
+    /// Scales of each block.
+    scales: Vec<f32x4>,
+    /// Sums of each block.
+    sums: Vec<f32x4>,
+}
+
+/// Where products go.
+pub struct Products<'a> {
+    /// A row for each input row.
+    pub values: &'a mut [f32],
+    /// Length of such a row.
+    pub width: usize,
+    /// The column of the first matrix row.
+    pub column: usize,
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn put(&mut self, place: usize, row: usize, products: &[f32]) {
+        let at = place * self.width + self.column + row;
+        self.values[at..at + products.len()].copy_from_slice(products);
+    }
+}
+
+/// Products of rows `rows` of `segment` with the rows `inputs` of `input`, in their order.
+pub fn multiply(
+    segment: &CpuSegment,
+    rows: Range<usize>,
+    input: &Input,
+    inputs: &[usize],
+    scratch: &mut Scratch,
+    products: &mut Products<'_>,
+) {
+    if segment.is_dense() {
+        for (i, row) in rows.enumerate() {
+            decode_dense(segment, row, &mut scratch.row);
+            for (place, &row) in inputs.iter().enumerate() {
+                let x = &input.x[row * input.n_in..][..input.n_in];
+                products.put(place, i, &[lanes::dot(&scratch.row, x)]);
+            }
+        }
+        return;
+    }
+    // Three rows and a lane that is idle still are less work than three alone.
+    let n_quads = (inputs.len() + 1) / QUAD;
+    let (together, alone) = inputs.split_at(inputs.len().min(n_quads * QUAD));
+    if n_quads > 0 {
+        scratch.quads.take(input, together);
+        let tiles = Tiles { quads: &scratch.quads, n_quads, n_inputs: together.len() };
+        for first in rows.clone().step_by(ROWS) {
+            let tile = first..rows.end.min(first + ROWS);
+            let n_rows = tile.len();
+            scratch.rows.take(segment, tile);
+            let start = first - rows.start;
+            if segment.layout == Layout::I8Group16 {
+                tiles.multiply::<2>(&scratch.rows, n_rows, start, products);
+            } else {
+                tiles.multiply::<1>(&scratch.rows, n_rows, start, products);
+            }
+        }
+    }
+    for (place, &alone) in alone.iter().enumerate() {
+        for (i, row) in rows.clone().enumerate() {
+            products.put(together.len() + place, i, &[segment.dot(row, input, alone)]);
+        }
+    }
+}
+
+impl Rows {
+    /// Decodes rows of `segment`, as many as there are up to [`ROWS`]; what stands for the others
+    /// does not matter.
+    fn take(&mut self, segment: &CpuSegment, rows: Range<usize>) {
+        let n_blocks = segment.n_blocks();
+        self.codes.resize(n_blocks, Default::default());
+        self.scales.resize(segment.n_groups, Default::default());
+        self.mins.resize(if segment.mins.is_empty() { 0 } else { n_blocks }, Default::default());
+        for (i, row) in rows.enumerate() {
+            match segment.layout {
+                Layout::U4 => self.decode(i, segment, row, nibbles),
+                Layout::Fp4 => {
+                    self.decode(i, segment, row, |bytes| nibbles(bytes).map(doubled_e2m1));
+                }
+                Layout::I8 | Layout::I8Affine | Layout::I8Group16 => {
+                    self.decode(i, segment, row, widen_i8);
+                }
+                Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => {
+                    unreachable!("dense rows have no codes")
+                }
+            }
+            let groups = row * segment.n_groups..(row + 1) * segment.n_groups;
+            if segment.layout == Layout::Fp4 {
+                let exponents = self.scales.iter_mut().zip(&segment.exponents[groups]);
+                exponents.for_each(|(scales, &exponent)| scales[i] = half_of_e8m0(exponent));
+                continue;
+            }
+            let scales = self.scales.iter_mut().zip(&segment.scales[groups.clone()]);
+            scales.for_each(|(scales, &scale)| scales[i] = scale);
+            if !segment.mins.is_empty() {
+                let mins = self.mins.iter_mut().zip(&segment.mins[groups]);
+                mins.for_each(|(mins, &min)| mins[i] = min);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn decode<const BYTES: usize>(
+        &mut self,
+        i: usize,
+        segment: &CpuSegment,
+        row: usize,
+        decode: impl Fn(&[u8; BYTES]) -> [i16x8; 4],
+    ) {
+        let blocks = segment.row_quants(row).as_chunks::<BYTES>().0;
+        for (codes, block) in self.codes.iter_mut().zip(blocks) {
+            codes[i] = decode(block).map(bytemuck::cast);
+        }
+    }
+}
+
+impl Quads {
+    /// Puts the rows `inputs` of `input` side by side; the last stands for those that are missing.
+    fn take(&mut self, input: &Input, inputs: &[usize]) {
+        let n_blocks = input.n_in / crate::weights::BLOCK;
+        self.codes.clear();
+        self.scales.clear();
+        self.sums.clear();
+        for quad in inputs.chunks(QUAD) {
+            let rows: [usize; QUAD] = std::array::from_fn(|i| quad[i.min(quad.len() - 1)]);
+            for block in 0..n_blocks {
+                let at = rows.map(|row| row * n_blocks + block);
+                let codes = at.map(|at| &input.codes[at]);
+                self.codes.push(std::array::from_fn(|vector| {
+                    let rows = codes.map(|codes| bytemuck::cast::<_, f32x4>(codes[vector]));
+                    f32x4::transpose(rows).map(bytemuck::cast)
+                }));
+                self.scales.push(f32x4::new(at.map(|at| input.scales[at])));
+                self.sums.push(f32x4::new(at.map(|at| input.sums[at])));
+            }
+        }
+    }
+}
+
+/// Quads on which a tile of rows works.
+struct Tiles<'a> {
+    quads: &'a Quads,
+    n_quads: usize,
+    n_inputs: usize,
+}
+
+impl Tiles<'_> {
+    /// Products of the first `n_rows` of `rows` with all quads; `start` is the place of the first.
+    fn multiply<const GROUPS: usize>(
+        &self,
+        rows: &Rows,
+        n_rows: usize,
+        start: usize,
+        products: &mut Products<'_>,
+    ) {
+        let mut put = |quad: usize, sums: [f32x4; ROWS]| {
+            let inputs = quad * QUAD..self.n_inputs.min((quad + 1) * QUAD);
+            for (place, sums) in inputs.zip(f32x4::transpose(sums)) {
+                products.put(place, start, &sums.to_array()[..n_rows]);
+            }
+        };
+        for quad in (0..self.n_quads - self.n_quads % 2).step_by(2) {
+            let [first, second] = self.tile::<2, GROUPS>(rows, quad);
+            put(quad, first);
+            put(quad + 1, second);
+        }
+        if self.n_quads % 2 == 1 {
+            let quad = self.n_quads - 1;
+            let [sums] = self.tile::<1, GROUPS>(rows, quad);
+            put(quad, sums);
+        }
+    }
+
+    /// Products with `N` quads from `first` on, for each the products of each row.
+    ///
+    /// A block is unrolled: a decoded pair is spread over the lanes by its load, and meets all quads.
+    #[inline(always)]
+    fn tile<const N: usize, const GROUPS: usize>(
+        &self,
+        rows: &Rows,
+        first: usize,
+    ) -> [[f32x4; ROWS]; N] {
+        let n_blocks = rows.codes.len();
+        let at = |i: usize| (first + i) * n_blocks..(first + i + 1) * n_blocks;
+        let x_codes: [_; N] = std::array::from_fn(|i| &self.quads.codes[at(i)]);
+        let x_scales: [_; N] = std::array::from_fn(|i| &self.quads.scales[at(i)]);
+        let x_sums: [_; N] = std::array::from_fn(|i| &self.quads.sums[at(i)]);
+        let scales = rows.scales.as_chunks::<GROUPS>().0;
+        let mut sums = [[f32x4::ZERO; ROWS]; N];
+        for (block, (codes, scales)) in rows.codes.iter().zip(scales).enumerate() {
+            for (group, scales) in scales.iter().enumerate() {
+                let mut products = [[i32x4::ZERO; ROWS]; N];
+                for vector in group * 4 / GROUPS..(group + 1) * 4 / GROUPS {
+                    for pair in 0..4 {
+                        for (products, x) in products.iter_mut().zip(x_codes) {
+                            let x = x[block][vector][pair];
+                            for (sum, codes) in products.iter_mut().zip(codes) {
+                                *sum += x.dot(spread(codes[vector][pair]));
+                            }
+                        }
+                    }
+                }
+                for i in 0..N {
+                    for row in 0..ROWS {
+                        let scale = f32x4::splat(scales[row]) * x_scales[i][block];
+                        sums[i][row] += f32x4::from_i32x4(products[i][row]) * scale;
+                    }
+                }
+            }
+        }
+        for (block, mins) in rows.mins.iter().enumerate() {
+            for i in 0..N {
+                for row in 0..ROWS {
+                    sums[i][row] += f32x4::splat(mins[row]) * x_sums[i][block];
+                }
+            }
+        }
+        sums
+    }
+}
+
+impl CpuSegment {
+    /// Whether rows are numbers and not codes.
+    pub fn is_dense(&self) -> bool {
+        self.n_groups == 0
+    }
+
+    /// Blocks of a row of codes.
+    fn n_blocks(&self) -> usize {
+        self.n_groups / if self.layout == Layout::I8Group16 { 2 } else { 1 }
+    }
+
+    fn row_quants(&self, row: usize) -> &[u8] {
+        &self.quants[row * self.quants_row_bytes..][..self.quants_row_bytes]
+    }
+
+    /// Product of matrix row `row` with the input row `place`.
+    fn dot(&self, row: usize, x: &Input, place: usize) -> f32 {
+        let scales = self.row_scales(row);
+        let scale = |group: usize| scales[group];
+        match self.layout {
+            Layout::U4 => self.dot_blocks::<16, 1>(row, x, place, scale, nibbles),
+            Layout::Fp4 => {
+                let exponents = &self.exponents[row * self.n_groups..][..self.n_groups];
+                let scale = |block: usize| half_of_e8m0(exponents[block]);
+                let decode = |bytes: &[u8; 16]| nibbles(bytes).map(doubled_e2m1);
+                self.dot_blocks::<16, 1>(row, x, place, scale, decode)
+            }
+            Layout::I8 | Layout::I8Affine => {
+                self.dot_blocks::<32, 1>(row, x, place, scale, widen_i8)
+            }
+            Layout::I8Group16 => self.dot_blocks::<32, 2>(row, x, place, scale, widen_i8),
+            Layout::F16 | Layout::Bf16 | Layout::F32 | Layout::Vector => {
+                unreachable!("dense rows are decoded first")
+            }
+        }
+    }
+
+    /// `decode` gives a block's codes in the order of [`Input::codes`], `scale` the factor of each of
+    /// its `GROUPS` groups.
+    #[inline(always)]
+    fn dot_blocks<const BYTES: usize, const GROUPS: usize>(
+        &self,
+        row: usize,
+        x: &Input,
+        place: usize,
+        scale: impl Fn(usize) -> f32,
+        decode: impl Fn(&[u8; BYTES]) -> [i16x8; 4],
+    ) -> f32 {
+        let quants = self.row_quants(row).as_chunks::<BYTES>().0;
+        let n_blocks = quants.len();
+        let x_codes = &x.codes[place * n_blocks..][..n_blocks];
+        let x_scales = &x.scales[place * n_blocks..][..n_blocks];
+        let mut sums = f32x4::ZERO;
+        for (block, ((quants, x), x_scale)) in quants.iter().zip(x_codes).zip(x_scales).enumerate()
+        {
+            let codes = decode(quants);
+            let low = codes[0].dot(x[0]) + codes[1].dot(x[1]);
+            let high = codes[2].dot(x[2]) + codes[3].dot(x[3]);
+            if GROUPS == 1 {
+                sums += scaled(low + high, scale(block) * x_scale);
+            } else {
+                sums += scaled(low, scale(block * 2) * x_scale)
+                    + scaled(high, scale(block * 2 + 1) * x_scale);
+            }
+        }
+        let mins = if self.mins.is_empty() {
+            &[][..]
+        } else {
+            &self.mins[row * self.n_groups..][..n_blocks]
+        };
+        sums.reduce_add() + lanes::dot(mins, &x.sums[place * n_blocks..][..mins.len()])
+    }
+}
+
+/// 4-bit codes in the order of [`Input::codes`].
+#[inline(always)]
+fn nibbles(bytes: &[u8; 16]) -> [i16x8; 4] {
+    let codes: u16x8 = bytemuck::cast(*bytes);
+    let mask = u16x8::splat(15);
+    [codes & mask, codes >> 8 & mask, codes >> 4 & mask, codes >> 12].map(bytemuck::cast)
+}
+
+/// Twice the values of E2M1 codes, see `checkpoint::dequantize`.
+#[inline(always)]
+fn doubled_e2m1(codes: i16x8) -> i16x8 {
+    let step = codes & i16x8::splat(7);
+    let magnitude = step.max(step + step - i16x8::splat(4)).max((step << 2) - i16x8::splat(16));
+    let negative = i16x8::ZERO - (codes >> 3);
+    (magnitude ^ negative) - negative
+}
+
+#[inline(always)]
+fn scaled(sum: i32x4, scale: f32) -> f32x4 {
+    f32x4::from_i32x4(sum) * f32x4::splat(scale)
+}
+
+/// A pair of codes in every lane.
+#[inline(always)]
+fn spread(pair: i32) -> i16x8 {
+    bytemuck::cast(i32x4::splat(pair))
+}
+
+#[inline(always)]
+fn widen_i8(bytes: &[u8; 32]) -> [i16x8; 4] {
+    let [first, second]: [i16x8; 2] = bytemuck::cast(*bytes);
+    [first << 8 >> 8, first >> 8, second << 8 >> 8, second >> 8]
+}
+
+fn decode_dense(segment: &CpuSegment, row: usize, out: &mut Vec<f32>) {
+    let bytes = segment.row_quants(row);
+    out.clear();
+    match segment.layout {
+        Layout::F16 => {
+            out.extend(bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()));
+        }
+        Layout::Bf16 => {
+            out.extend(
+                bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()),
+            );
+        }
+        _ => out.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+    }
+}
