@@ -247,7 +247,7 @@ fn calls_of_a_random_model_are_those_demanded() {
     let mut draw = |format, choice: &ToolChoice, single_call, seed| {
         with_template(&mut session, format);
         let demands = Demands { single_call, ..calling(choice.clone()) };
-        let mut request = request(tokens.clone(), 80, seed, demands);
+        let mut request = request(tokens.clone(), 120, seed, demands);
         request.sampling.logit_bias.clone_from(&bias);
         run(&mut session, &request).unwrap()
     };
