@@ -35,6 +35,20 @@ const FORMATS: [&str; 19] = [
     "regex",
 ];
 
+/// Addresses of mail whose parts are no longer than they may be (RFC 5321): 64 characters ahead of the
+/// sign, 253 after it. Up to 32 that are no stops, and eight names of up to 30 characters, are within that.
+const EMAIL: &str = concat!(
+    r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-](\.?[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]){0,31}",
+    r"@[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?){0,7}$",
+);
+
+/// The whole numbers that doubles are exact for. Whether one is a multiple cannot be told beyond them by
+/// those who read numbers as doubles.
+const EXACT: [(&str, &str, i64); 2] = [
+    ("minimum", "exclusiveMinimum", -((1 << 53) - 1)),
+    ("maximum", "exclusiveMaximum", (1 << 53) - 1),
+];
+
 /// Keywords whose values have schemas by names that are not keywords.
 const NAMED: [&str; 5] =
     ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
@@ -58,7 +72,7 @@ pub fn read(source: &str) -> Result<Value> {
     match schema {
         Value::Object(_) => {
             let mut schema = schema;
-            ignore_own_formats(&mut schema);
+            adapt(&mut schema);
             Ok(with_options(schema))
         }
         Value::Bool(true) => Ok(with_options(json!({}))),
@@ -66,15 +80,28 @@ pub fn read(source: &str) -> Result<Value> {
     }
 }
 
-/// Takes out formats that no standard has. Recursion is bounded by the reader of JSON, which takes 128
-/// levels.
-fn ignore_own_formats(schema: &mut Value) {
+/// Takes out formats that no standard has, and adds what `llguidance` does not hold to of itself. Recursion
+/// is bounded by the reader of JSON, which takes 128 levels.
+fn adapt(schema: &mut Value) {
     match schema {
-        Value::Array(list) => list.iter_mut().for_each(ignore_own_formats),
+        Value::Array(list) => list.iter_mut().for_each(adapt),
         Value::Object(keywords) => {
             let format = keywords.get("format").and_then(Value::as_str);
             if format.is_some_and(|format| !FORMATS.contains(&format)) {
                 keywords.shift_remove("format");
+            }
+            if keywords.get("format").is_some_and(|format| format == "email")
+                && !keywords.contains_key("pattern")
+            {
+                keywords.shift_remove("format");
+                keywords.insert("pattern".to_owned(), EMAIL.into());
+            }
+            if keywords.contains_key("multipleOf") {
+                for (bound, other, limit) in EXACT {
+                    if !keywords.contains_key(bound) && !keywords.contains_key(other) {
+                        keywords.insert(bound.to_owned(), limit.into());
+                    }
+                }
             }
             for (keyword, value) in keywords.iter_mut() {
                 if DATA.contains(&keyword.as_str()) {
@@ -82,9 +109,9 @@ fn ignore_own_formats(schema: &mut Value) {
                 }
                 match value {
                     Value::Object(schemas) if NAMED.contains(&keyword.as_str()) => {
-                        schemas.values_mut().for_each(ignore_own_formats);
+                        schemas.values_mut().for_each(adapt);
                     }
-                    value => ignore_own_formats(value),
+                    value => adapt(value),
                 }
             }
         }
