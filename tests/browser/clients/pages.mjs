@@ -1,6 +1,6 @@
 /**
- * Pages with other makers' clients, bundled as a page would have them, above the package as it is: with a real model, or
- * with answers that a test gives.
+ * Pages with other makers' clients, bundled as a page would have them, above the package as it is: with a real model,
+ * or with answers that a test gives.
  */
 import fs from "node:fs";
 
@@ -58,8 +58,9 @@ export async function openReal(harness, source) {
 /**
  * Opens a page with the clients and a model that answers in harmony what a test says.
  *
- * @returns {Promise<{page: object, answers: object[][], asked: object[]}>} `answers`: pieces of the answers to come, see
- *   tests/js/answering-worker.mjs; `asked`: the parameters of the generations so far. A test empties both at its start.
+ * @returns {Promise<{page: object, answers: object[][], asked: object[]}>} `answers`: pieces of the answers to come,
+ *   see tests/js/answering-worker.mjs; `asked`: the parameters of the generations so far. A test empties both at its
+ *   start.
  */
 export async function openPlayed(harness) {
   const page = await openWithClients(harness);
