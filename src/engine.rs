@@ -205,8 +205,17 @@ pub trait Engine: Sink {
     /// Begins a generation after `prompt`.
     ///
     /// # Errors
+    /// As [`resume`](Self::resume).
+    fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {
+        self.resume(params, prompt, &[])
+    }
+
+    /// Goes on with a generation that has drawn `generated` after `prompt`: what follows is what would
+    /// have followed, had nothing come between.
+    ///
+    /// # Errors
     /// `invalid_argument` for parameters out of range.
-    fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()>;
+    fn resume(&mut self, params: &SamplingParams, prompt: &[u32], generated: &[u32]) -> Result<()>;
 
     /// The engine, where it is one on a GPU, to be measured.
     #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
@@ -350,8 +359,8 @@ impl Engine for CpuEngine {
         }
     }
 
-    fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {
-        self.sampler = Some(cpu::Sampler::new(params, self.n_vocab, prompt)?);
+    fn resume(&mut self, params: &SamplingParams, prompt: &[u32], generated: &[u32]) -> Result<()> {
+        self.sampler = Some(cpu::Sampler::new(params, self.n_vocab, prompt)?.after(generated));
         Ok(())
     }
 

@@ -42,6 +42,16 @@ impl Sampler {
         })
     }
 
+    /// Goes on after the tokens that the generation has drawn before.
+    #[must_use]
+    pub fn after(mut self, generated: &[u32]) -> Self {
+        for &token in generated {
+            self.counts[token as usize] += 1;
+        }
+        self.step += generated.len() as u32;
+        self
+    }
+
     /// Draws the next token from `logits`, which are overwritten in the meantime: one whose bit is set
     /// in `mask`, if there is one.
     pub fn sample(&mut self, logits: &mut [f32], mask: Option<&[u32]>) -> Sampled {

@@ -429,11 +429,11 @@ impl Engine for GpuEngine {
         self.pending = false;
     }
 
-    fn start(&mut self, params: &SamplingParams, prompt: &[u32]) -> Result<()> {
+    fn resume(&mut self, params: &SamplingParams, prompt: &[u32], generated: &[u32]) -> Result<()> {
         params.validate(self.plan.n_vocab)?;
-        self.buffers.sampling.start(&self.context, params, prompt);
+        self.buffers.sampling.start(&self.context, params, prompt, generated);
         self.n_top = params.top_logprobs;
-        let step = 0_u32.to_le_bytes();
+        let step = (generated.len() as u32).to_le_bytes();
         self.context.queue.write_buffer(&self.buffers.state.buffer, SLOT_OFFSET - 4, &step);
         Ok(())
     }

@@ -2,9 +2,11 @@
 //!
 //! Inputs are tokens and settings, outputs [`TokenEvent`]s. The session keeps the list of tokens
 //! whose keys and values the device holds; a prompt that begins like it is computed from the first
-//! difference on. A cancelled or failed run leaves that list true, so the next run just works.
+//! difference on. A cancelled or failed run leaves that list true, so the next run just works. A
+//! [`Generation`] may give way to others and go on later, with the tokens that it would have had.
 
 mod demands;
+mod generation;
 mod gguf_set;
 mod guide;
 mod heads;
@@ -35,15 +37,15 @@ use crate::{
     tokenizer::{StreamDecoder, Tokenizer},
 };
 pub use demands::{Demands, Tool, ToolChoice};
-use guide::{Guide, Next};
+pub use generation::Generation;
+use guide::Guide;
 pub use heads::Heads;
 pub use open::{Description, Entry, Opened};
 use pace::ChunkPace;
 pub(crate) use pace::Pace;
 use park::{ParkedConversation, Shelf};
-use pieces::Pieces;
 pub use pieces::{Message, Piece};
-use text::{Reader, TextStream};
+use text::Reader;
 
 /// What the surroundings provide: a clock, and turns for other work.
 pub trait Host {
@@ -52,6 +54,11 @@ pub trait Host {
 
     /// Lets pending events of the surroundings be handled.
     fn yield_now(&self) -> LocalFuture<'_, ()>;
+
+    /// Whether others wait for the model: a generation that has computed for a while gives way then.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 }
 
 /// Positions to make room for where the caller does not say, for a model made for `longest`.
@@ -106,7 +113,7 @@ pub enum FinishReason {
     Length,
 }
 
-/// What a generation took.
+/// What a generation took, without the time in which it had given way to others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     /// Why it ended.
@@ -138,6 +145,8 @@ pub struct Session {
     written: usize,
     /// Tokens of a prompt that are computed at once.
     chunk_pace: ChunkPace,
+    /// Whether what the caches hold is set aside already.
+    is_aside: bool,
     /// Other conversations.
     shelf: Shelf,
     /// Made when the first grammar is asked for.
@@ -154,6 +163,7 @@ impl Session {
             context_length,
             cached: Vec::new(),
             written: 0,
+            is_aside: false,
             shelf: Shelf::default(),
             grammars: None,
         }
@@ -286,115 +296,13 @@ impl Session {
         aborted: &dyn Fn() -> bool,
         on_tokens: &mut dyn FnMut(&[TokenEvent]) -> Result<()>,
     ) -> Result<Summary> {
-        self.check_tokens(&request.tokens)?;
-        request.sampling.validate(self.config().n_vocab)?;
-        let mut text = TextStream::new(&request.stop, self.answer_reader(request))?;
-        let mut guide = self.guide(request)?;
-        let prompt_tokens = request.tokens.len();
-        let room = self.context_length - prompt_tokens;
-        // The last token drawn needs no place in the cache.
-        let max_tokens = request.max_tokens.unwrap_or(usize::MAX).min(room + 1);
-
-        let started = host.now();
-        let cached_tokens = self.prefill(request, host, aborted).await?;
-        let mut summary = Summary {
-            finish_reason: FinishReason::Length,
-            prompt_tokens,
-            cached_tokens,
-            completion_tokens: 0,
-            prefill_ms: host.now() - started,
-            first_token_ms: 0.0,
-            decode_ms: 0.0,
-        };
-        if max_tokens == 0 {
-            return Ok(summary);
-        }
-
-        self.engine.start(&request.sampling, &request.tokens)?;
-        let mut pace = Pace::new(self.engine.max_batch());
-        let mut pending: Option<u32> = None;
-        let mut events = Vec::new();
-        let mut finished = false;
-        while !finished {
-            host.yield_now().await;
-            check_abort(aborted)?;
-            let batch_started = host.now();
-            let mask = match &mut guide {
-                Some(guide) => {
-                    self.engine.advance();
-                    // The last token is in the cache from here on, whatever becomes of the grammar.
-                    self.cached.extend(pending.take());
-                    self.written = self.written.max(self.cached.len());
-                    guide.next()?
-                }
-                None => Next::Any,
-            };
-            let n_tokens = pace.batch().min(max_tokens - summary.completion_tokens);
-            let drawn = match &mask {
-                Next::Any => self.engine.decode(n_tokens).await,
-                Next::Among(mask) => {
-                    self.engine.decode_within(mask.words()).await.map(|drawn| vec![drawn])
-                }
-            };
-            let drawn = match drawn {
-                Ok(drawn) => drawn,
-                Err(error) => {
-                    self.cached.clear();
-                    return Err(error);
-                }
-            };
-            let now = host.now();
-            if summary.completion_tokens == 0 {
-                summary.first_token_ms = now - started;
-            } else {
-                pace.record(drawn.len(), now - batch_started);
+        let mut generation = self.begin(request.clone())?;
+        loop {
+            let summary = self.run(&mut generation, host, aborted, on_tokens).await?;
+            if let Some(summary) = summary {
+                return Ok(summary);
             }
-            summary.decode_ms = now - started - summary.first_token_ms;
-
-            events.clear();
-            for sampled in drawn {
-                self.cached.extend(pending.replace(sampled.token));
-                self.written = self.written.max(self.cached.len());
-                if finished {
-                    continue;
-                }
-                summary.completion_tokens += 1;
-                if let Some(guide) = &mut guide {
-                    guide.push(sampled.token)?;
-                }
-                let ends_turn = self.tokenizer().stop_ids().contains(&sampled.token);
-                let bytes = self.tokenizer().token_bytes(sampled.token).unwrap_or_default();
-                let pieces = if ends_turn && !request.ignore_eos {
-                    finished = true;
-                    summary.finish_reason = FinishReason::Stop;
-                    text.end(sampled.token)
-                } else {
-                    let (mut pieces, mut stopped) = text.push(sampled.token, bytes);
-                    let is_complete = guide.as_ref().is_some_and(Guide::is_complete);
-                    let is_last = summary.completion_tokens == max_tokens || is_complete;
-                    if is_last && !stopped {
-                        let (rest, stopped_in_rest) = text.cut();
-                        pieces.append(rest);
-                        stopped = stopped_in_rest;
-                    }
-                    if stopped || is_complete {
-                        summary.finish_reason = FinishReason::Stop;
-                    }
-                    finished = stopped || is_last;
-                    pieces
-                };
-                let Pieces { first: piece, further } = pieces;
-                events.push(TokenEvent {
-                    token: sampled.token,
-                    piece,
-                    further,
-                    logprob: sampled.logprob,
-                    top_logprobs: sampled.top,
-                });
-            }
-            on_tokens(&events)?;
         }
-        Ok(summary)
     }
 
     /// What keeps an answer to what is demanded of it.
@@ -433,13 +341,9 @@ impl Session {
         }
     }
 
-    /// Computes what the cache does not hold of the prompt; returns how many tokens it held.
-    async fn prefill(
-        &mut self,
-        request: &Request,
-        host: &dyn Host,
-        aborted: &dyn Fn() -> bool,
-    ) -> Result<usize> {
+    /// Looks up what the caches hold of a prompt, and of the conversations set aside; returns how many
+    /// tokens need not be computed.
+    async fn find(&mut self, request: &Request) -> Result<usize> {
         let tokens = &request.tokens;
         if request.reuse_prefix {
             self.change_conversation(tokens).await?;
@@ -449,16 +353,6 @@ impl Session {
         let n_common = n_common.min(tokens.len() - 1);
         let n_reused = if request.reuse_prefix { self.still_held(n_common) } else { 0 };
         self.cached.truncate(n_reused);
-        let mut rest = &tokens[n_reused..];
-        while !rest.is_empty() {
-            host.yield_now().await;
-            check_abort(aborted)?;
-            let (chunk, later) = rest.split_at(rest.len().min(self.chunk_pace.chunk()));
-            let started = host.now();
-            self.extend(chunk).await?;
-            self.chunk_pace.record(chunk.len(), host.now() - started);
-            rest = later;
-        }
         Ok(n_reused)
     }
 
@@ -466,26 +360,45 @@ impl Session {
     /// aside if that is another.
     async fn change_conversation(&mut self, tokens: &[u32]) -> Result<()> {
         let returning = self.shelf.take(tokens, &self.cached);
-        if park::is_worth_parking(&self.cached, tokens) {
-            // Those that were set aside may take as much again as the caches themselves.
-            let max_bytes = self.engine.memory().caches;
-            loop {
-                let parked = self.engine.park(self.cached.len(), self.written).await?;
-                if let Some(caches) = parked {
-                    let (tokens, written) = (self.cached.clone(), self.written);
-                    self.shelf.put(ParkedConversation { tokens, written, caches }, max_bytes);
-                    break;
-                }
-                if !self.shelf.drop_oldest() {
-                    break;
-                }
-            }
-        }
-        if let Some(ParkedConversation { tokens, written, caches }) = returning {
-            self.engine.unpark(&caches);
-            (self.cached, self.written) = (tokens, written);
+        self.set_aside(tokens).await?;
+        if let Some(conversation) = returning {
+            self.put_back(&conversation);
         }
         Ok(())
+    }
+
+    /// Sets the conversation in the caches aside, if it is another than the one that `tokens` continue,
+    /// and is not set aside yet.
+    async fn set_aside(&mut self, tokens: &[u32]) -> Result<()> {
+        if self.is_aside || !park::is_worth_parking(&self.cached, tokens) {
+            return Ok(());
+        }
+        if let Some(conversation) = self.park().await? {
+            self.shelf.put(conversation, self.engine.memory().caches);
+        }
+        Ok(())
+    }
+
+    /// A copy of the conversation in the caches, for which others make room that were used longest ago;
+    /// `None` where there is no memory for it.
+    async fn park(&mut self) -> Result<Option<ParkedConversation>> {
+        loop {
+            let caches = self.engine.park(self.cached.len(), self.written).await?;
+            if let Some(caches) = caches {
+                let (tokens, written) = (self.cached.clone(), self.written);
+                return Ok(Some(ParkedConversation { tokens, written, caches }));
+            }
+            if !self.shelf.drop_oldest() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn put_back(&mut self, conversation: &ParkedConversation) {
+        self.engine.unpark(&conversation.caches);
+        self.cached.clone_from(&conversation.tokens);
+        self.written = conversation.written;
+        self.is_aside = false;
     }
 
     /// Of the first `n_common` positions, how many can be continued: all of them, or none if a ring has
@@ -500,6 +413,7 @@ impl Session {
 
     async fn extend(&mut self, chunk: &[u32]) -> Result<()> {
         let position = self.cached.len();
+        self.is_aside = false;
         self.written =
             if position == 0 { chunk.len() } else { self.written.max(position + chunk.len()) };
         match self.engine.extend(chunk, position).await {

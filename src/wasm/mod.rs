@@ -7,6 +7,7 @@ mod error;
 mod file;
 mod folder;
 mod forecast;
+mod generation;
 mod host;
 mod http;
 mod load;
@@ -22,12 +23,13 @@ use std::{
     rc::Rc,
 };
 
-use js_sys::{Function, Promise};
+use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use self::{
     error::to_js,
+    generation::Generation,
     host::WorkerHost,
     models::VerifyOptions,
     options::{
@@ -38,7 +40,7 @@ use self::{
 use crate::{
     chat::harmony::ChatRequest,
     error::{Error, ErrorKind, Result},
-    session::{Description, FinishReason, Request, Session, TokenEvent},
+    session::{Description, Request, Session},
 };
 
 /// Makes defects tell where they are.
@@ -128,41 +130,9 @@ impl Model {
         })
     }
 
-    /// Generates after `options.tokens`; `on_tokens` takes batches of `{ token, text, logprob?, … }`.
-    pub fn generate(&self, options: JsValue, on_tokens: Function) -> Promise {
-        let (session, host) = (self.session.clone(), self.host.clone());
-        let disposed = self.disposed.get();
-        let description = self.description.clone();
-        promise(async move {
-            let signal = options::signal(&options)?;
-            let options: GenerateOptions = from_js(options)?;
-            let with_logprobs = options.logprobs;
-            let request = Request::from(options);
-            let mut session = Lease::take(&session, disposed)?;
-            let mut emit = |events: &[TokenEvent]| -> Result<()> {
-                let tokenizer = &description.tokenizer;
-                let batch = options::token_batch(events, with_logprobs, tokenizer)?;
-                // What the callback throws is a defect of the worker's own code.
-                on_tokens.call1(&JsValue::NULL, &batch).map(drop).map_err(|thrown| {
-                    Error::argument(format!("the token callback failed: {thrown:?}"))
-                })
-            };
-            let aborted = || signal.aborted();
-            let summary =
-                session.get().generate(&request, host.as_ref(), &aborted, &mut emit).await?;
-            to_plain_js(&options::Outcome {
-                finish_reason: match summary.finish_reason {
-                    FinishReason::Stop => "stop",
-                    FinishReason::Length => "length",
-                },
-                prompt_tokens: summary.prompt_tokens,
-                cached_tokens: summary.cached_tokens,
-                completion_tokens: summary.completion_tokens,
-                prefill_ms: summary.prefill_ms,
-                decode_ms: summary.decode_ms,
-                time_to_first_token_ms: summary.first_token_ms,
-            })
-        })
+    /// What answers `options.tokens`, once it runs.
+    pub fn begin(&self, options: JsValue) -> Result<Generation, JsValue> {
+        self.begun(options).map_err(to_js)
     }
 
     /// Bytes in use now.
@@ -184,6 +154,16 @@ impl Model {
 }
 
 impl Model {
+    fn begun(&self, options: JsValue) -> Result<Generation> {
+        let options: GenerateOptions = from_js(options)?;
+        let with_logprobs = options.logprobs;
+        let mut lease = Lease::take(&self.session, self.disposed.get())?;
+        let generation = lease.get().begin(Request::from(options))?;
+        drop(lease);
+        let (session, host) = (self.session.clone(), self.host.clone());
+        Ok(Generation::new(generation, with_logprobs, session, host))
+    }
+
     fn in_use(&self) -> Result<JsValue> {
         let mut lease = Lease::take(&self.session, self.disposed.get())?;
         let session = lease.get();

@@ -1,6 +1,6 @@
 /**
  * Several requests to one model in the browser, on both kinds of device: conversations that take turns have the tokens
- * that they have alone, and requests that are aborted at random, queued or under way, leave nothing behind.
+ * that they have alone, and requests that are aborted at random leave nothing behind.
  */
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -16,6 +16,8 @@ const CONTEXT = 4096;
 const N_ABORTS = 100;
 /** Requests that are made at once. */
 const AT_ONCE = 5;
+/** How long a long answer takes at least, in milliseconds: four times the half second after which it gives way. */
+const LONG_MS = 2000;
 
 for (const device of ["cpu", "webgpu"]) {
   describe(`requests that take turns on ${device}`, () => {
@@ -33,7 +35,7 @@ for (const device of ["cpu", "webgpu"]) {
     test("conversations interleaved have the tokens that they have alone", async () => {
       const { alone, together } = await page.evaluate(async (seeds) => {
         const { promptOf, answer } = globalThis;
-        const asked = seeds.map((seed) => ({ tokens: promptOf(60, seed), maxTokens: 8, temperature: 1, seed }));
+        const asked = seeds.map((seed) => ({ tokens: promptOf(40, seed), maxTokens: 8, temperature: 1, seed }));
         const alone = [];
         for (const request of asked) {
           const first = await answer({ ...request, reusePrefix: false });
@@ -53,7 +55,26 @@ for (const device of ["cpu", "webgpu"]) {
       assert.notDeepEqual(alone[0], alone[1]);
     });
 
-    test(`${N_ABORTS} aborts, of what is queued and of what is under way, leave nothing behind`, async (t) => {
+    test("a short answer comes in the midst of a long one, and neither has other tokens for it", async (t) => {
+      const found = await page.evaluate(giveWay, LONG_MS);
+      const { alone, together, longMs, shortMs, nBefore } = found;
+      const nLong = alone[0].length;
+      const [long, short] = [longMs, shortMs].map((ms) => `${ms.toFixed(0)} ms`);
+      t.diagnostic(`${nLong} tokens in ${long}; the short answer in ${short}, after ${nBefore} of them`);
+      assert.deepEqual(together, alone);
+      assert.ok(nBefore < nLong, "the short answer came before the end of the long one");
+      // A slice, what is under way at its end, and the short answer itself.
+      assert.ok(shortMs < longMs, `${shortMs} ms, and ${longMs} ms for the long one`);
+    });
+
+    test("an answer that gave way is freed as it is aborted", async () => {
+      const { kinds, before, after } = await page.evaluate(abortWhatGaveWay);
+      assert.deepEqual(kinds, ["aborted", "aborted"]);
+      assert.ok(after.setAsideBytes <= before.setAsideBytes, JSON.stringify([before, after]));
+      assert.equal(after.deviceBytes - after.setAsideBytes, before.deviceBytes - before.setAsideBytes);
+    });
+
+    test(`${N_ABORTS} aborts, of what waits, of prompts and of answers, leave nothing behind`, async (t) => {
       const random = new Random(7);
       const plans = Array.from({ length: N_ABORTS }, (_, nth) => ({
         nPrompt: 1 + random.below(40),
@@ -65,8 +86,8 @@ for (const device of ["cpu", "webgpu"]) {
       const found = await page.evaluate(abortAll, { plans, atOnce: AT_ONCE });
       const { stages, before, after, expected, answered, slowest, cacheBytes } = found;
       t.diagnostic(`${JSON.stringify(stages)}; the next answer waits ${slowest.toFixed(0)} ms at most`);
-      assert.equal(stages.queued + stages.underWay, N_ABORTS);
-      assert.ok(stages.queued >= 10 && stages.underWay >= 10, JSON.stringify(stages));
+      assert.equal(stages.waiting + stages.answering, N_ABORTS);
+      assert.ok(stages.waiting >= 10 && stages.answering >= 10, JSON.stringify(stages));
       assert.equal(after.deviceBytes - after.setAsideBytes, before.deviceBytes - before.setAsideBytes);
       assert.ok(after.setAsideBytes <= cacheBytes, JSON.stringify(after));
       assert.deepEqual(answered, expected);
@@ -111,13 +132,63 @@ async function setUp({ source, options }) {
   });
 }
 
+/** Asks for a short answer while a long one is under way; tells their tokens, and those of each alone. */
+async function giveWay(longMs) {
+  const { answer, promptOf, model } = globalThis;
+  const common = { temperature: 1, reusePrefix: false };
+  const timed = async (work) => {
+    const start = performance.now();
+    return [await work(), performance.now() - start];
+  };
+  const probe = { ...common, tokens: promptOf(20, 1), maxTokens: 40, seed: 1 };
+  const [, probeMs] = await timed(() => answer(probe));
+  const room = model.info.contextLength - probe.tokens.length;
+  const long = { ...probe, maxTokens: Math.min(room, Math.ceil((longMs / probeMs) * probe.maxTokens)) };
+  const short = { ...common, tokens: promptOf(20, 2), maxTokens: 3, seed: 2 };
+  const [longAlone, aloneMs] = await timed(() => answer(long));
+  const alone = [longAlone, await answer(short)];
+  const tokens = [];
+  let asked;
+  for await (const { token } of model.generate({ ignoreEos: true, ...long })) {
+    tokens.push(token);
+    asked ??= timed(() => answer(short)).then((answered) => [...answered, tokens.length]);
+  }
+  const [shortTokens, shortMs, nBefore] = await asked;
+  return { alone, together: [tokens, shortTokens], longMs: aloneMs, shortMs, nBefore };
+}
+
+/** Aborts an answer that has given way to another one, as that begins, and the other one as well. */
+async function abortWhatGaveWay() {
+  const { model, promptOf, answer } = globalThis;
+  // What was in the caches so far is set aside by this, and not by what follows.
+  await answer({ tokens: promptOf(40, 21), maxTokens: 1 });
+  const before = await model.memory();
+  const [first, second] = [new AbortController(), new AbortController()];
+  const kindOf = async (seed, { signal }, onToken) => {
+    try {
+      for await (const _ of model.generate({ tokens: promptOf(40, seed), seed, ignoreEos: true, signal })) onToken();
+      return "none";
+    } catch (error) {
+      return error.kind;
+    }
+  };
+  let other;
+  const kind = await kindOf(21, first, () => {
+    other ??= kindOf(22, second, () => {
+      first.abort();
+      second.abort();
+    });
+  });
+  return { kinds: [kind, await other], before, after: await model.memory() };
+}
+
 /** Makes requests, some at once, and aborts each of them; tells how far they had come, and what they left. */
 async function abortAll({ plans, atOnce }) {
   const { model, promptOf, answer } = globalThis;
   const check = { tokens: promptOf(50, 9), maxTokens: 6, temperature: 0, reusePrefix: false };
   const expected = await answer(check);
   const before = await model.memory();
-  const stages = { queued: 0, underWay: 0 };
+  const stages = { waiting: 0, answering: 0 };
   let slowest = 0;
   const abortOne = async ({ nPrompt, seed, reusePrefix, afterMs, afterTokens }) => {
     const controller = new AbortController();
@@ -134,7 +205,7 @@ async function abortAll({ plans, atOnce }) {
     } catch (error) {
       if (error.kind !== "aborted") throw error;
     }
-    stages[count === 0 ? "queued" : "underWay"] += 1;
+    stages[count === 0 ? "waiting" : "answering"] += 1;
   };
   for (let start = 0; start < plans.length; start += atOnce) {
     await Promise.all(plans.slice(start, start + atOnce).map(abortOne));

@@ -77,7 +77,7 @@ fn draw_on_gpu(
     let recording = recorder.finish(context, &mut Pipelines::default());
     let generation = |index: usize| {
         let params = SamplingParams { seed: params.seed + index as u64, ..params.clone() };
-        sampling.start(context, &params, prompt);
+        sampling.start(context, &params, prompt, &[]);
         let mut drawn = Vec::with_capacity(n_steps);
         while drawn.len() < n_steps {
             let words = [0, 1, drawn.len() as u32, 0];

@@ -71,7 +71,7 @@ fn gpu_and_cpu_draw_the_same_tokens() {
                 let target = device.target();
                 let context = &device.context;
                 let sampling = Sampling::new(context, &target, n_vocab, N_STEPS as u32).unwrap();
-                sampling.start(context, &params, &prompt);
+                sampling.start(context, &params, &prompt, &[]);
                 sampling.set_mask(context, mask.as_deref());
                 let state = device.state(41, 3);
                 let tokens = device.words(&[0; 4]);
@@ -120,7 +120,7 @@ fn biases_of_the_generation_before_are_forgotten() {
     let sampling = Sampling::new(&device.context, &target, 4, 1).unwrap();
     let logits = device.storage(&[1.0, 2.0, 3.0, 4.0]);
     let draw = |params: &SamplingParams| {
-        sampling.start(&device.context, params, &[]);
+        sampling.start(&device.context, params, &[], &[]);
         let (state, tokens) = (device.state(0, 1), device.words(&[0; 4]));
         device.run(Extent { n_tokens: 1, n_keys: 0 }, |recorder| {
             sampling.record(recorder, &target, &state, &logits, &tokens, false);

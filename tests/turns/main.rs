@@ -5,6 +5,7 @@ mod aborts;
 #[path = "../gpt_oss/model.rs"]
 #[expect(dead_code, reason = "these tests compare with no golden file")]
 mod gpt_oss;
+mod interleaved;
 mod models;
 #[path = "../llama/tiny.rs"]
 mod tiny;

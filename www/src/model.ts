@@ -19,8 +19,8 @@ const DISPOSE_DEADLINE_MS = 10_000;
 const EVALUATION_PARAMETERS: ReadonlySet<string> = new Set(["tokens", "signal"]);
 
 /**
- * A model in memory. Requests that compute run one at a time, in the order of the calls; tokenizing does not wait
- * for them.
+ * A model in memory. Requests that compute run one at a time, in the order of the calls; a generation that takes long
+ * gives way to those that wait, and goes on after them with the tokens that it would have had. Tokenizing does not wait.
  */
 export class Model {
   /** What the model is and where it runs. */
@@ -103,7 +103,7 @@ export class Model {
     return new Generation((onToken) => this.#start(input, options, signal, onToken), signal);
   }
 
-  /** The memory in use, once what was asked for before is done: {@link ModelInfo.memory} says what a model begins with. */
+  /** The memory in use, told in its turn; {@link ModelInfo.memory} is what a model begins with. */
   memory(): Promise<MemoryInUse> {
     return this.#connection.call("memory", {}).result;
   }

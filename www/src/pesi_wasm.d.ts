@@ -59,13 +59,26 @@ export class Model {
   /** The residual stream ahead of the first layer and after each, `[n_layers + 1, n_tokens, hidden_size]`. */
   hiddenStates(tokens: Uint32Array, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
   /**
-   * `chat`: the answer is one to `renderChat`'s tokens, and is read as the model's chat format has it. `tools`: those
-   * that `renderChat` was given; calls are looked for where there are any.
+   * What answers `tokens`. `chat`: the answer is one to `renderChat`'s tokens, and is read as the model's chat format has
+   * it. `tools`: those that `renderChat` was given; calls are looked for where there are any.
    */
-  generate(
-    options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean; signal: AbortSignal },
-    onTokens: (batch: AnswerToken[]) => void,
-  ): Promise<GenerationResult>;
+  begin(options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean }): Generation;
   memoryInUse(): MemoryInUse;
   dispose(): Promise<{ freedBytes: number }>;
+}
+
+/** An answer under way. */
+export class Generation {
+  private constructor();
+  /**
+   * Goes on with it. Where `isAwaited` says that others wait, it gives way after a while, and gives `undefined`: run it
+   * again for the rest.
+   */
+  run(
+    signal: AbortSignal,
+    isAwaited: () => boolean,
+    onTokens: (batch: AnswerToken[]) => void,
+  ): Promise<GenerationResult | undefined>;
+  /** Frees what it holds; it is not to be used any more. */
+  free(): void;
 }

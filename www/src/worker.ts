@@ -6,8 +6,9 @@
 
 import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
-import initWasm, { forecast, listModels, Model, removeModel, verifyModel } from "./pesi_wasm.js";
+import initWasm, { forecast, listModels, Model, removeModel, verifyModel, type Generation } from "./pesi_wasm.js";
 import type {
+  EngineGenerateOptions,
   FromWorker,
   GenerateInput,
   Method,
@@ -15,6 +16,8 @@ import type {
   Request,
   ToWorker,
 } from "./protocol.js";
+import { Turns } from "./turns.js";
+import type { GenerationResult } from "./types.js";
 
 /** What a handler gets beside its parameters. */
 interface Context<M extends Method> {
@@ -36,7 +39,7 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 const running = new Map<number, AbortController>();
 let model: Model | undefined;
-let turn: Promise<unknown> = Promise.resolve();
+const turns = new Turns();
 
 const handlers: Handlers = {
   async load({ source, device, options }, { signal, emit }) {
@@ -76,28 +79,38 @@ const handlers: Handlers = {
   },
 
   logits({ tokens }, { signal }) {
-    return inTurn(signal, () => loaded().logits(tokens, signal));
+    return turns.take(signal, () => loaded().logits(tokens, signal));
   },
 
   hiddenStates({ tokens }, { signal }) {
-    return inTurn(signal, () => loaded().hiddenStates(tokens, signal));
+    return turns.take(signal, () => loaded().hiddenStates(tokens, signal));
   },
 
-  generate({ input, options }, { signal, emit }) {
-    return inTurn(signal, () => {
-      const engine = loaded();
-      const tokens = promptTokens(engine, input);
-      return engine.generate({ ...options, tokens, chat: input.kind === "messages", signal }, emit);
-    });
+  async generate({ input, options }, { signal, emit }) {
+    let generation = undefined as Generation | undefined;
+    const isAwaited = (): boolean => turns.isAwaited;
+    const run = (): Promise<GenerationResult | undefined> => {
+      generation ??= begin(loaded(), input, options);
+      return generation.run(signal, isAwaited, emit);
+    };
+    try {
+      for (;;) {
+        const result = await turns.take(signal, run);
+        if (result !== undefined) return result;
+        // It gave way, and comes after those that it gave way to.
+      }
+    } finally {
+      generation?.free();
+    }
   },
 
   memory(_, { signal }) {
-    return inTurn(signal, async () => loaded().memoryInUse());
+    return turns.take(signal, () => loaded().memoryInUse());
   },
 
   dispose() {
     for (const controller of running.values()) controller.abort();
-    return inTurn(undefined, async () => {
+    return turns.take(undefined, async () => {
       const report = await loaded().dispose();
       model = undefined;
       return report;
@@ -123,6 +136,10 @@ function loaded(): Model {
   return model;
 }
 
+function begin(engine: Model, input: GenerateInput, options: EngineGenerateOptions): Generation {
+  return engine.begin({ ...options, tokens: promptTokens(engine, input), chat: input.kind === "messages" });
+}
+
 function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
   switch (input.kind) {
     case "prompt":
@@ -132,16 +149,6 @@ function promptTokens(engine: Model, input: GenerateInput): Uint32Array {
     case "messages":
       return engine.renderChat(input.messages, input.options);
   }
-}
-
-/** Runs `work` once everything that was asked for before is done, unless it is cancelled by then. */
-function inTurn<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-  const result = turn.then(() => {
-    if (signal?.aborted) throw new PesiError("aborted", "The operation was cancelled before it began");
-    return work();
-  });
-  turn = result.catch(() => {});
-  return result;
 }
 
 async function answer<M extends Method>(request: Request & { method: M }): Promise<void> {

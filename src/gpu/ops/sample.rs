@@ -221,8 +221,14 @@ impl Sampling {
         }
     }
 
-    /// Begins a generation after `prompt`.
-    pub fn start(&self, context: &Context, params: &SamplingParams, prompt: &[u32]) {
+    /// Begins a generation after `prompt`, or goes on with one that has drawn `generated`.
+    pub fn start(
+        &self,
+        context: &Context,
+        params: &SamplingParams,
+        prompt: &[u32],
+        generated: &[u32],
+    ) {
         let greedy = params.is_greedy();
         let log_min_p = if params.min_p > 0.0 { params.min_p.ln() } else { -3.0e38 };
         let inverse_temperature = if greedy { 1.0 } else { 1.0 / params.temperature };
@@ -234,7 +240,7 @@ impl Sampling {
             params.frequency_penalty,
             params.presence_penalty,
         ];
-        let counts = [
+        let words = [
             params.top_k,
             greedy.into(),
             params.seed as u32,
@@ -248,7 +254,7 @@ impl Sampling {
         ];
         let mut settings = Vec::with_capacity(SETTINGS_BYTES);
         settings.extend_from_slice(bytemuck::cast_slice(&numbers));
-        settings.extend_from_slice(bytemuck::cast_slice(&counts));
+        settings.extend_from_slice(bytemuck::cast_slice(&words));
         context.queue.write_buffer(&self.settings.buffer, 0, &settings);
         self.masked.set(0);
 
@@ -261,10 +267,13 @@ impl Sampling {
         }
         biased.extend(params.logit_bias.iter().map(|(token, _)| token));
 
-        let mut in_prompt = vec![0_u32; self.n_vocab];
+        let mut counts = vec![0_u32; self.n_vocab];
         for &token in prompt {
-            in_prompt[token as usize] = IN_PROMPT;
+            counts[token as usize] = IN_PROMPT;
         }
-        context.queue.write_buffer(&self.counts.buffer, 0, bytemuck::cast_slice(&in_prompt));
+        for &token in generated {
+            counts[token as usize] += 1;
+        }
+        context.queue.write_buffer(&self.counts.buffer, 0, bytemuck::cast_slice(&counts));
     }
 }
