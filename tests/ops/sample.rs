@@ -179,7 +179,7 @@ fn noise_of_words_at_the_edges_is_that_of_the_cpu_and_finite() {
                 let logits = [0.0, other - noise + above];
                 let (state, tokens) = (device.state(0, 1), device.words(&[0; 4]));
                 let buffer = device.storage(&logits);
-                sampling.start(context, &params, &[]);
+                sampling.start(context, &params, &[], &[]);
                 device.run(Extent { n_tokens: 1, n_keys: 0 }, |recorder| {
                     sampling.record(recorder, &target, &state, &buffer, &tokens, false);
                 });
