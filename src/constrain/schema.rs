@@ -42,6 +42,10 @@ const EMAIL: &str = concat!(
     r"@[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?){0,7}$",
 );
 
+/// Times whose minutes have 60 seconds: a leap second is one only at the end of a day, which a pattern
+/// cannot tell.
+const NO_LEAP_SECOND: &str = r":[0-5][0-9]:[0-5]";
+
 /// The whole numbers that doubles are exact for. Whether one is a multiple cannot be told beyond them by
 /// those who read numbers as doubles.
 const EXACT: [(&str, &str, i64); 2] = [
@@ -95,6 +99,12 @@ fn adapt(schema: &mut Value) {
             {
                 keywords.shift_remove("format");
                 keywords.insert("pattern".to_owned(), EMAIL.into());
+            }
+            let has_time = keywords
+                .get("format")
+                .is_some_and(|format| format == "date-time" || format == "time");
+            if has_time && !keywords.contains_key("pattern") {
+                keywords.insert("pattern".to_owned(), NO_LEAP_SECOND.into());
             }
             if keywords.contains_key("multipleOf") {
                 for (bound, other, limit) in EXACT {

@@ -18,7 +18,7 @@ use pesi::{
 
 use super::{
     data::{Matrix, Random, assert_close},
-    device::{Device, devices},
+    device::{Device, some_devices},
 };
 
 fn halves(random: &mut Random, n: usize) -> Vec<f32> {
@@ -60,7 +60,7 @@ fn gpu_attention_within_a_window_matches_double_precision() {
 }
 
 fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)]) {
-    for mut device in devices() {
+    for mut device in some_devices() {
         // Small splits, so that a test reaches many.
         device.tuning.split_keys = 64;
         let mut random = Random::new(7);
@@ -154,7 +154,7 @@ fn check_case(
 
 #[test]
 fn attention_that_rotates_is_rotation_then_attention() {
-    for mut device in devices() {
+    for mut device in some_devices() {
         device.tuning.split_keys = 64;
         let mut random = Random::new(8);
         for (heads, n_rot, pairing) in [
