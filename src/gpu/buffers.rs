@@ -232,6 +232,7 @@ impl Buffers {
         let buffer = |id: BufferId| &self.activations[id.0];
         let one_row = rows == Rows::Last;
         let before = index.checked_sub(1).map(|before| &ops[before]);
+        let absorbed = before.filter(|before| one_row && absorbs(&ops[index], before));
         match ops[index] {
             Op::Rope { .. } | Op::Route { .. }
                 if one_row && ops.get(index + 1).is_some_and(|next| absorbs(next, &ops[index])) => {
@@ -261,10 +262,8 @@ impl Buffers {
                 &self.state,
                 attention::Operands {
                     qkv: buffer(qkv),
-                    rotation: match before {
-                        Some(&Op::Rope { pairing, n_rot, .. })
-                            if one_row && absorbs(&ops[index], &ops[index - 1]) =>
-                        {
+                    rotation: match absorbed {
+                        Some(&Op::Rope { pairing, n_rot, .. }) => {
                             Some(attention::Rotation { rotations: &self.rotations, pairing, n_rot })
                         }
                         _ => None,
@@ -282,12 +281,8 @@ impl Buffers {
                 route::record(recorder, &self.state, buffer(logits), sizes, buffer(out));
             }
             Op::Experts(experts) => {
-                let logits = match before {
-                    Some(&Op::Route { logits, .. })
-                        if one_row && absorbs(&ops[index], &ops[index - 1]) =>
-                    {
-                        Some(buffer(logits))
-                    }
+                let logits = match absorbed {
+                    Some(&Op::Route { logits, .. }) => Some(buffer(logits)),
                     _ => None,
                 };
                 self.record_experts(recorder, target, &experts, logits, rows);

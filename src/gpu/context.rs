@@ -127,7 +127,7 @@ impl Context {
             device,
             queue,
             capabilities: Capabilities {
-                name: hints.name.clone().unwrap_or_else(|| info.name.clone()),
+                name: hints.name.clone().unwrap_or(info.name),
                 software: hints.software.unwrap_or(info.device_type == wgpu::DeviceType::Cpu),
                 f16: features.contains(wgpu::Features::SHADER_F16) && !hints.no_f16,
                 subgroup: hints.subgroup.or(native_subgroup).filter(|_| !hints.no_subgroups),

@@ -34,30 +34,15 @@ fn log_probabilities_are_those_of_the_reference() {
             let logprob = |token: u32| row[token as usize] - sum.ln() as f32;
             let mut order: Vec<u32> = (0..n_vocab as u32).collect();
             order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
-            let request = Request {
-                tokens: ids[..n_prompt].to_vec(),
-                max_tokens: Some(1),
-                sampling: SamplingParams {
-                    temperature: 1.3,
-                    top_k: 200,
-                    repetition_penalty: 1.2,
-                    logit_bias: vec![(order[0], EXCLUDED), (order[1], 2.0)],
-                    top_logprobs: MAX_TOP,
-                    ..Default::default()
-                },
-                stop: Vec::new(),
-                ignore_eos: true,
-                reuse_prefix: true,
-                chat: false,
-                demands: Default::default(),
+            let sampling = SamplingParams {
+                temperature: 1.3,
+                top_k: 200,
+                repetition_penalty: 1.2,
+                logit_bias: vec![(order[0], EXCLUDED), (order[1], 2.0)],
+                top_logprobs: MAX_TOP,
+                ..Default::default()
             };
-            let mut drawn = Vec::new();
-            let mut take = |events: &[TokenEvent]| {
-                drawn.extend_from_slice(events);
-                Ok(())
-            };
-            let run = session.generate(&request, &NoHost, &|| false, &mut take);
-            pollster::block_on(run).unwrap();
+            let drawn = draw(&mut session, &ids[..n_prompt], sampling, 1);
             let [event] = &drawn[..] else { panic!("one token was asked for: {drawn:?}") };
             worst = worst.max((event.logprob - logprob(event.token)).abs());
             assert_eq!(event.top_logprobs.len(), MAX_TOP as usize);
