@@ -104,7 +104,7 @@ pub fn multiply(
         for first in rows.clone().step_by(ROWS) {
             let tile = first..rows.end.min(first + ROWS);
             let n_rows = tile.len();
-            scratch.rows.take(segment, tile);
+            scratch.rows.take(segment, tile, input.n_blocks);
             let start = first - rows.start;
             if segment.layout == Layout::I8Group16 {
                 tiles.multiply::<2>(&scratch.rows, n_rows, start, products);
@@ -123,10 +123,10 @@ pub fn multiply(
 impl Rows {
     /// Decodes rows of `segment`, as many as there are up to [`ROWS`]; what stands for the others
     /// does not matter.
-    fn take(&mut self, segment: &CpuSegment, rows: Range<usize>) {
-        let n_blocks = segment.n_blocks();
+    fn take(&mut self, segment: &CpuSegment, rows: Range<usize>, n_blocks: usize) {
+        let n_groups = segment.n_groups / segment.n_blocks() * n_blocks;
         self.codes.resize(n_blocks, Default::default());
-        self.scales.resize(segment.n_groups, Default::default());
+        self.scales.resize(n_groups, Default::default());
         self.mins.resize(if segment.mins.is_empty() { 0 } else { n_blocks }, Default::default());
         for (i, row) in rows.enumerate() {
             match segment.layout {
@@ -143,7 +143,8 @@ impl Rows {
             }
             let groups = row * segment.n_groups..(row + 1) * segment.n_groups;
             if segment.layout == Layout::Fp4 {
-                let exponents = self.scales.iter_mut().zip(&segment.exponents[groups]);
+                let exponents =
+                    self.scales.iter_mut().zip(segment.exponents[groups].iter().cycle());
                 exponents.for_each(|(scales, &exponent)| scales[i] = half_of_e8m0(exponent));
                 continue;
             }
@@ -165,8 +166,12 @@ impl Rows {
         decode: impl Fn(&[u8; BYTES]) -> [i16x8; 4],
     ) {
         let blocks = segment.row_quants(row).as_chunks::<BYTES>().0;
-        for (codes, block) in self.codes.iter_mut().zip(blocks) {
+        let (first, others) = self.codes.split_at_mut(blocks.len());
+        for (codes, block) in first.iter_mut().zip(blocks) {
             codes[i] = decode(block).map(bytemuck::cast);
+        }
+        for (codes, first) in others.iter_mut().zip(first) {
+            codes[i] = first[i];
         }
     }
 }
@@ -174,7 +179,7 @@ impl Rows {
 impl Quads {
     /// Puts the rows `inputs` of `input` side by side; the last stands for those that are missing.
     fn take(&mut self, input: &Input, inputs: &[usize]) {
-        let n_blocks = input.n_in / crate::weights::BLOCK;
+        let n_blocks = input.n_blocks;
         self.codes.clear();
         self.scales.clear();
         self.sums.clear();
@@ -325,13 +330,13 @@ impl CpuSegment {
         decode: impl Fn(&[u8; BYTES]) -> [i16x8; 4],
     ) -> f32 {
         let quants = self.row_quants(row).as_chunks::<BYTES>().0;
-        let n_blocks = quants.len();
-        let x_codes = &x.codes[place * n_blocks..][..n_blocks];
-        let x_scales = &x.scales[place * n_blocks..][..n_blocks];
+        let blocks = place * x.n_blocks..(place + 1) * x.n_blocks;
+        let x_codes = &x.codes[blocks.clone()];
+        let x_scales = &x.scales[blocks.clone()];
         let mut sums = f32x4::ZERO;
-        for (block, ((quants, x), x_scale)) in quants.iter().zip(x_codes).zip(x_scales).enumerate()
-        {
-            let codes = decode(quants);
+        for (at, (x, x_scale)) in x_codes.iter().zip(x_scales).enumerate() {
+            let block = if at < quants.len() { at } else { at - quants.len() };
+            let codes = decode(&quants[block]);
             let low = codes[0].dot(x[0]) + codes[1].dot(x[1]);
             let high = codes[2].dot(x[2]) + codes[3].dot(x[3]);
             if GROUPS == 1 {
@@ -344,9 +349,9 @@ impl CpuSegment {
         let mins = if self.mins.is_empty() {
             &[][..]
         } else {
-            &self.mins[row * self.n_groups..][..n_blocks]
+            &self.mins[row * self.n_groups..][..quants.len()]
         };
-        sums.reduce_add() + lanes::dot(mins, &x.sums[place * n_blocks..][..mins.len()])
+        sums.reduce_add() + lanes::dot(mins, &x.sums[blocks][..mins.len()])
     }
 }
 

@@ -16,6 +16,8 @@ import { openHarness } from "./support.mjs";
 const SCRIPT = "/pesi-service-worker.js";
 const CLIENT = "/openai.js";
 const QUESTION = [{ role: "user", content: "What is the capital of France?" }];
+/** How long the service worker waits for an answer's head. */
+const HEAD_PATIENCE_MS = 500;
 /** So long an answer that it ends by an abort alone. */
 const ENDLESS = { prompt: "Once upon a time", max_tokens: 1500, temperature: 0 };
 
@@ -137,22 +139,19 @@ describe("the service worker", () => {
   });
 
   test("an error that comes late is one of the stream's events", async () => {
-    const told = await page.evaluate(async ({ endless, messages }) => {
-      const post = (address, body) => fetch(address, { method: "POST", body: JSON.stringify(body) });
-      const first = new AbortController();
-      const busy = fetch("/v1/completions", {
-        method: "POST",
-        body: JSON.stringify({ ...endless, stream: true }),
-        signal: first.signal,
-      });
-      await (await busy).body.getReader().read();
-      // Waits its turn, and turns out to be too long then.
+    const told = await page.evaluate(async ({ delay, messages }) => {
+      const { model } = globalThis;
+      const { fetch: answer } = model;
+      model.fetch = async (...request) => {
+        await new Promise((resolve) => setTimeout(resolve, delay));
+        return answer(...request);
+      };
       const long = [{ ...messages[0], content: "word ".repeat(5_000) }];
-      setTimeout(() => first.abort(), 1_500);
-      const late = await post("/v1/chat/completions", { messages: long, stream: true });
-      const text = await late.text();
-      return { status: late.status, text };
-    }, { endless: ENDLESS, messages: QUESTION });
+      const body = JSON.stringify({ messages: long, stream: true });
+      const late = await fetch("/v1/chat/completions", { method: "POST", body });
+      model.fetch = answer;
+      return { status: late.status, text: await late.text() };
+    }, { delay: 2 * HEAD_PATIENCE_MS, messages: QUESTION });
     assert.equal(told.status, 200);
     const { error } = JSON.parse(told.text.replace(/^data: /, ""));
     assert.equal(error.code, "context_length_exceeded");

@@ -111,9 +111,7 @@ fn log_probabilities_of_a_text_sum_to_that_of_the_reference() {
         }
         let difference = (found - expected).abs();
         println!("{device:?}: {found}, {difference:.1e} from the reference");
-        // On the CPU a token is a ten thousandth off on average, and much of that to the same side.
-        let limit = if matches!(device, DeviceKind::Cpu) { 2e-2 } else { 1e-3 };
-        assert!(difference < limit, "{device:?}: {found}, expected {expected}");
+        assert!(difference < 1e-3, "{device:?}: {found}, expected {expected}");
     }
 }
 
