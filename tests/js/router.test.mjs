@@ -39,17 +39,19 @@ function model(...answers) {
   return new Model(new Connection(new AnsweringWorker(answers)), HARMONY);
 }
 
-async function ask(options, params = {}) {
+async function ask(options, params = {}, headers = {}) {
   const fetch = createRouter(options);
   const client = new OpenAI({ apiKey: "secret", baseURL: "https://here.example/v1", fetch });
-  const { choices } = await client.chat.completions.create({ model: "any", messages, ...params });
-  return choices[0].message.content;
+  const request = client.chat.completions.create({ model: "any", messages, ...params }, { headers });
+  const { data, response } = await request.withResponse();
+  return [data.choices[0].message.content, response.headers.get("x-pesi-route")];
 }
 
 test("the model answers what it can, whatever is allowed", async () => {
   asked.length = 0;
-  assert.equal(await ask({ local: model([say("here")]), remote, allow: () => assert.fail() }), "here");
-  assert.equal(await ask({ local: async () => model([say("here")]) }), "here");
+  const here = ["here", "local"];
+  assert.deepEqual(await ask({ local: model([say("here")]), remote, allow: () => assert.fail() }), here);
+  assert.deepEqual(await ask({ local: async () => model([say("here")]) }), here);
   assert.deepEqual(asked, []);
 });
 
@@ -69,7 +71,7 @@ test("what it cannot answer goes to the server where that is allowed, by its rea
       reasons.push(reason.kind);
       return true;
     };
-    assert.equal(await ask({ local, remote, allow }, params), "from afar");
+    assert.deepEqual(await ask({ local, remote, allow }, params), ["from afar", "remote"]);
     assert.deepEqual(reasons, [kind]);
     const [{ body, ...request }, ...others] = asked;
     assert.deepEqual(others, []);
@@ -77,6 +79,22 @@ test("what it cannot answer goes to the server where that is allowed, by its rea
     assert.deepEqual(request, expected);
     assert.deepEqual(JSON.parse(body), { messages, ...params, model: "theirs" });
   }
+});
+
+test("a request goes to the server where it asks for that, with leave", async () => {
+  const headers = { "x-pesi-route": "remote" };
+  for (const isAllowed of [true, false]) {
+    asked.length = 0;
+    const reasons = [];
+    const allow = ({ reason }) => {
+      reasons.push(reason);
+      return isAllowed;
+    };
+    const answer = await ask({ local: model([say("here")]), remote, allow }, {}, headers);
+    assert.deepEqual(answer, isAllowed ? ["from afar", "remote"] : ["here", "local"]);
+    assert.deepEqual([reasons, asked.length], [[{ kind: "asked" }], isAllowed ? 1 : 0]);
+  }
+  assert.deepEqual(await ask({ local: model([say("here")]) }, {}, headers), ["here", "local"]);
 });
 
 test("without leave nothing is sent, and the model's own answer stands", async () => {

@@ -12,12 +12,13 @@ import * as validate from "./validate.js";
 /** Why a request would leave the device. */
 export interface RouteReason {
   /**
+   * - `asked`: its header `x-pesi-route` is `remote`;
    * - `no_model`: `local` gave none;
    * - `unsupported`: the model cannot honour something that the request asks for;
    * - `too_long`: the conversation does not fit its context;
    * - `failed`: it failed before its answer began.
    */
-  readonly kind: "no_model" | "unsupported" | "too_long" | "failed";
+  readonly kind: "asked" | "no_model" | "unsupported" | "too_long" | "failed";
   /** What the model answered, where there is one. */
   readonly error?: ErrorObject;
 }
@@ -60,10 +61,14 @@ export type RoutedModel = Pick<Model, "fetch">;
 
 const OPTIONS: ReadonlySet<string> = new Set(["local", "remote", "allow"]);
 
+/** In requests who is to answer, in answers who did: `local`, which errors of the router's own are too, or `remote`. */
+const ROUTE_HEADER = "x-pesi-route";
+
 /**
  * A `fetch` for clients of OpenAI's API. A request that the model cannot honour, that does not fit it or that fails
- * before its answer begins goes to `remote`, where `allow` lets it; otherwise the model's own answer stands. What is
- * malformed is refused here, and never sent.
+ * before its answer begins goes to `remote`, where `allow` lets it, as does one whose header `x-pesi-route` is `remote`;
+ * otherwise the model's own answer stands. What is malformed is refused here, and never sent. The same header of each
+ * answer says where it comes from: `local` or `remote`.
  *
  * @throws {PesiError} of kind `invalid_argument` where an option cannot be used
  */
@@ -77,17 +82,32 @@ export function createRouter(options: RouterOptions): typeof globalThis.fetch {
     const request = new Request(input instanceof Request ? input : absolute(input), init);
     const signal = init?.signal ?? (input instanceof Request ? input.signal : request.signal);
     signal.throwIfAborted();
-    const body = request.method === "GET" ? undefined : await request.text();
-    const model = typeof local === "function" ? await local() : local;
-    const answer = await model?.fetch(request.url, { method: request.method, body: body ?? null, signal });
-    const reason: RouteReason | undefined = answer === undefined ? { kind: "no_model" } : await reasonOf(answer);
-    if (reason === undefined) return answer as Response;
+    const { method, headers } = request;
+    const body = method === "GET" ? undefined : await request.text();
     const [path] = API_PATH.exec(new URL(request.url).pathname) ?? [];
-    if (path === undefined || remote === undefined) return answer ?? unavailable("There is no model");
-    const asked = { method: request.method, path, params: parsed(body), reason, signal };
-    if ((await allow?.(asked)) !== true) return answer ?? unavailable("There is no model, and no leave to ask another");
-    return ask(remote, asked, body);
+    const askRemote = async (reason: RouteReason): Promise<Response | undefined> => {
+      if (path === undefined || remote === undefined) return undefined;
+      const asked = { method, path, params: parsed(body), reason, signal };
+      if ((await allow?.(asked)) !== true) return undefined;
+      return marked(await ask(remote, asked, body), "remote");
+    };
+
+    const isAsked = headers.get(ROUTE_HEADER) === "remote";
+    const asked = isAsked ? await askRemote({ kind: "asked" }) : undefined;
+    if (asked !== undefined) return asked;
+    const model = typeof local === "function" ? await local() : local;
+    const answer = await model?.fetch(request.url, { method, body: body ?? null, signal });
+    const reason: RouteReason | undefined = answer === undefined ? { kind: "no_model" } : await reasonOf(answer);
+    const routed = reason === undefined || isAsked ? undefined : await askRemote(reason);
+    return routed ?? marked(answer ?? unavailable(), "local");
   };
+}
+
+/** The answer with the header that says who gave it; those of `fetch` take no further headers themselves. */
+function marked({ body, status, statusText, headers }: Response, route: "local" | "remote"): Response {
+  const answer = new Response(body, { status, statusText, headers });
+  answer.headers.set(ROUTE_HEADER, route);
+  return answer;
 }
 
 /** Why the model's answer may be sought elsewhere; `undefined` where it stands. */
@@ -129,6 +149,7 @@ function ask(remote: RemoteServer, { method, path, params, signal }: RoutedReque
   });
 }
 
-function unavailable(message: string): Response {
+function unavailable(): Response {
+  const message = "There is no model in the page, and no server that this may be sent to";
   return failure({ status: 503, error: { ...apiError(message).error, code: "model_not_loaded" } });
 }
