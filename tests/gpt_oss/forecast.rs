@@ -7,25 +7,22 @@ use super::model::{NoHost, describe, devices, folder, put};
 #[test]
 fn models_take_what_was_forecast() {
     // Within rings, and beyond them, where the smallest bindings hold less.
-    for (asked, longest) in [(40, 128), (2000, 4096)] {
-        for name in ["a1-basic", "a2-ratios"] {
-            for device in devices() {
-                let what = format!("{name}, {device:?}, {asked} positions");
-                pollster::block_on(async {
-                    let opened = describe(&folder(name)).await.unwrap();
-                    let plan = opened.description.plan(Precision::Compact).unwrap();
-                    let told = forecast(&device, &plan, asked, longest, &NoHost).await.unwrap();
-                    println!("{what}: {} with {:?}", told.context_length, told.memory);
-                    assert_eq!(told.refusal.is_some(), told.context_length < asked, "{what}");
-                    let expected =
-                        if told.refusal.is_some() { told.context_length } else { longest };
-                    assert_eq!(told.largest_context, expected, "{what}");
-                    let loaded = put(opened, &device, Precision::Compact, told.context_length);
-                    let (mut engine, _) = loaded.await;
-                    engine.warm_up().await.unwrap();
-                    assert_eq!(told.memory, Some(engine.memory()), "{what}");
-                });
-            }
+    for (name, asked, longest) in [("a1-basic", 40, 128), ("a2-ratios", 2000, 4096)] {
+        for device in devices() {
+            let what = format!("{name}, {device:?}, {asked} positions");
+            pollster::block_on(async {
+                let opened = describe(&folder(name)).await.unwrap();
+                let plan = opened.description.plan(Precision::Compact).unwrap();
+                let told = forecast(&device, &plan, asked, longest, &NoHost).await.unwrap();
+                println!("{what}: {} with {:?}", told.context_length, told.memory);
+                assert_eq!(told.refusal.is_some(), told.context_length < asked, "{what}");
+                let expected = if told.refusal.is_some() { told.context_length } else { longest };
+                assert_eq!(told.largest_context, expected, "{what}");
+                let loaded = put(opened, &device, Precision::Compact, told.context_length);
+                let (mut engine, _) = loaded.await;
+                engine.warm_up().await.unwrap();
+                assert_eq!(told.memory, Some(engine.memory()), "{what}");
+            });
         }
     }
 }
