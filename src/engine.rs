@@ -233,6 +233,24 @@ pub trait Engine: Sink {
     /// As [`extend`](Self::extend).
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>>;
 
+    /// Most guesses that [`decode_guessed`](Self::decode_guessed) makes use of.
+    fn max_guesses(&self) -> usize {
+        0
+    }
+
+    /// Draws tokens as [`decode`](Self::decode) does, one at least, and goes on while what is drawn is what
+    /// `guesses` have in its place: at most [`max_guesses`](Self::max_guesses), which are computed along
+    /// with the token drawn last, and lead to the same tokens and log-probabilities as without them.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn decode_guessed<'a>(
+        &'a mut self,
+        _guesses: &'a [u32],
+    ) -> LocalFuture<'a, Result<Vec<Sampled>>> {
+        self.decode(1)
+    }
+
     /// Begins what leads to the next logits and does not wait for it: time for the caller to find out
     /// which token may follow.
     fn advance(&mut self);
@@ -268,6 +286,27 @@ impl CpuEngine {
         let sampled = sampler.sample(self.device.logits(last..last + 1), mask);
         self.pending = Some(sampled.token);
         sampled
+    }
+
+    fn draw_guessed(&mut self, guesses: &[u32]) -> Vec<Sampled> {
+        let Some(pending) = self.pending.take() else { return vec![self.draw(None)] };
+        let chunk: Vec<u32> = [pending].into_iter().chain(guesses.iter().copied()).collect();
+        self.device.extend(&chunk, self.next_position);
+        let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
+        let mut drawn = Vec::with_capacity(chunk.len());
+        let logits = self.device.logits(0..chunk.len());
+        for (row, logits) in logits.chunks_exact_mut(self.n_vocab).enumerate() {
+            let sampled = sampler.sample(logits, None);
+            let is_right = guesses.get(row) == Some(&sampled.token);
+            drawn.push(sampled);
+            if !is_right {
+                break;
+            }
+        }
+        // What was computed beyond is overwritten.
+        self.next_position += drawn.len();
+        self.pending = drawn.last().map(|sampled| sampled.token);
+        drawn
     }
 }
 
@@ -370,6 +409,17 @@ impl Engine for CpuEngine {
 
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>> {
         Box::pin(async move { Ok((0..n_tokens).map(|_| self.draw(None)).collect()) })
+    }
+
+    fn max_guesses(&self) -> usize {
+        cpu::MAX_EVALUATION - 1
+    }
+
+    fn decode_guessed<'a>(
+        &'a mut self,
+        guesses: &'a [u32],
+    ) -> LocalFuture<'a, Result<Vec<Sampled>>> {
+        Box::pin(async move { Ok(self.draw_guessed(guesses)) })
     }
 
     fn advance(&mut self) {

@@ -7,6 +7,7 @@
 use super::{
     FinishReason, Host, Pace, Request, Session, Summary, TokenEvent, check_abort,
     guide::{Guide, Next},
+    lookup::{Guessing, Lookup},
     park::KeptConversation,
     pieces::Pieces,
     text::TextStream,
@@ -22,6 +23,7 @@ pub struct Generation {
     request: Request,
     text: TextStream,
     guide: Option<Guide>,
+    lookup: Lookup,
     pace: Pace,
     /// Tokens at most.
     max_tokens: usize,
@@ -90,6 +92,7 @@ impl Session {
         let room = self.context_length - prompt_tokens;
         Ok(Generation {
             text,
+            lookup: self.lookup(&request, guide.is_some()),
             guide,
             pace: Pace::new(self.engine.max_batch()),
             // The last token drawn needs no place in the cache.
@@ -101,6 +104,8 @@ impl Session {
                 prompt_tokens,
                 cached_tokens: 0,
                 completion_tokens: 0,
+                guessed_tokens: 0,
+                accepted_tokens: 0,
                 prefill_ms: 0.0,
                 first_token_ms: 0.0,
                 decode_ms: 0.0,
@@ -229,7 +234,16 @@ impl Session {
                 None => Next::Any,
             };
             let n_left = generation.max_tokens - generation.summary.completion_tokens;
+            let guess = match pending {
+                Some(_) => self.guess(generation, n_left),
+                None => Vec::new(),
+            };
             let drawn = match &mask {
+                Next::Any if !guess.is_empty() => {
+                    // Rings hold what comes of the guess, right or wrong, and of the token before it.
+                    self.written = self.written.max(self.cached.len() + 1 + guess.len());
+                    self.engine.decode_guessed(&guess).await
+                }
                 Next::Any => self.engine.decode(generation.pace.batch().min(n_left)).await,
                 Next::Among(mask) => {
                     self.engine.decode_within(mask.words()).await.map(|drawn| vec![drawn])
@@ -246,8 +260,18 @@ impl Session {
             if summary.completion_tokens == 0 {
                 summary.first_token_ms = turn.elapsed();
             } else {
-                generation.pace.record(drawn.len(), turn.host.now() - batch_started);
+                let took = turn.host.now() - batch_started;
+                // Where nothing is pending, the layers were computed before.
+                if pending.is_some() {
+                    generation.lookup.record(guess.len(), drawn.len(), took);
+                }
+                if guess.is_empty() {
+                    generation.pace.record(drawn.len(), took);
+                }
             }
+            let right = guess.iter().zip(&drawn).filter(|(guess, drawn)| **guess == drawn.token);
+            summary.guessed_tokens += guess.len();
+            summary.accepted_tokens += right.count();
             summary.decode_ms = turn.elapsed() - summary.first_token_ms;
             turn.has_advanced = true;
 
@@ -265,6 +289,20 @@ impl Session {
         Ok(true)
     }
 
+    /// What an answer is looked up in, where that can make it faster.
+    fn lookup(&self, request: &Request, is_guided: bool) -> Lookup {
+        let is_off = is_guided || self.engine.max_guesses() == 0;
+        Lookup::new(if is_off { Guessing::Never } else { self.guessing }, &request.tokens)
+    }
+
+    /// What is computed along with the next of `n_left` tokens.
+    fn guess(&self, generation: &Generation, n_left: usize) -> Vec<u32> {
+        let ends = |token: u32| {
+            !generation.request.ignore_eos && self.tokenizer().stop_ids().contains(&token)
+        };
+        generation.lookup.guess(self.engine.max_guesses().min(n_left - 1), ends)
+    }
+
     /// Takes note of a drawn token that the caches hold now.
     fn note_cached(&mut self, token: Option<u32>) {
         self.cached.extend(token);
@@ -273,8 +311,10 @@ impl Session {
 
     /// What is told with a drawn token, and whether it is the last.
     fn take(&self, generation: &mut Generation, sampled: Sampled) -> Result<(TokenEvent, bool)> {
-        let Generation { request, text, guide, max_tokens, generated, summary, .. } = generation;
+        let Generation { request, text, guide, lookup, max_tokens, generated, summary, .. } =
+            generation;
         generated.push(sampled.token);
+        lookup.push(sampled.token);
         summary.completion_tokens += 1;
         if let Some(guide) = guide {
             guide.push(sampled.token)?;

@@ -10,6 +10,7 @@ mod generation;
 mod gguf_set;
 mod guide;
 mod heads;
+mod lookup;
 mod open;
 mod pace;
 mod park;
@@ -40,6 +41,7 @@ pub use demands::{Demands, Tool, ToolChoice};
 pub use generation::Generation;
 use guide::Guide;
 pub use heads::Heads;
+pub use lookup::Guessing;
 pub use open::{Description, Entry, Opened};
 use pace::ChunkPace;
 pub(crate) use pace::Pace;
@@ -124,6 +126,10 @@ pub struct Summary {
     pub cached_tokens: usize,
     /// Tokens generated.
     pub completion_tokens: usize,
+    /// Tokens that were looked up and computed along with others, see [`Guessing`].
+    pub guessed_tokens: usize,
+    /// Of those, tokens that were drawn.
+    pub accepted_tokens: usize,
     /// From the start to the end of the prompt, in milliseconds.
     pub prefill_ms: f64,
     /// From the start to the first token, in milliseconds.
@@ -139,6 +145,9 @@ pub struct Session {
     pub description: Rc<Description>,
     /// Most positions the cache holds.
     pub context_length: usize,
+    /// Whether tokens are looked up and computed along with others, which changes nothing but the time that
+    /// an answer takes.
+    pub guessing: Guessing,
     /// Tokens whose keys and values the cache holds.
     cached: Vec<u32>,
     /// Positions that were ever written since position 0 was: rings hold the last of them.
@@ -161,6 +170,7 @@ impl Session {
             engine,
             description: Rc::new(description),
             context_length,
+            guessing: Guessing::default(),
             cached: Vec::new(),
             written: 0,
             is_aside: false,

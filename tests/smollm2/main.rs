@@ -10,6 +10,7 @@ mod divergence;
 mod forecast;
 mod golden;
 mod limited;
+mod lookup;
 mod model;
 mod out_of_memory;
 #[path = "../checkpoint/reread.rs"]

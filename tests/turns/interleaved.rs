@@ -6,7 +6,7 @@ use pesi::{
     Result,
     constrain::Constraint,
     sampler::SamplingParams,
-    session::{Demands, Generation, Host, Request, Session, Summary, TokenEvent},
+    session::{Demands, Generation, Guessing, Host, Request, Session, Summary, TokenEvent},
     source::LocalFuture,
 };
 
@@ -140,6 +140,49 @@ fn answers_that_take_turns_are_those_that_they_are_alone() {
         drop(answers);
         let in_use = session.in_use();
         assert_eq!(session.dispose(), in_use, "{name}");
+    }
+}
+
+/// With guesses, of which some are wrong, in windows that the context goes beyond.
+#[test]
+fn guesses_change_nothing_however_turns_are_taken() {
+    for (name, open) in all().into_iter().filter(|(name, _)| name.ends_with("Cpu")) {
+        // Tokens that come again and again are likely to be guessed, and to be drawn.
+        let repeated = |seed| prompt(12, seed).repeat(5);
+        let likely = prompt(12, 1).into_iter().map(|token| (token, 12.0)).collect();
+        let requests = [
+            Request { sampling: SamplingParams::default(), ..request(repeated(1), 150) },
+            Request {
+                sampling: SamplingParams {
+                    temperature: 0.5,
+                    seed: 3,
+                    repetition_penalty: 1.1,
+                    logit_bias: likely,
+                    top_logprobs: 2,
+                    ..Default::default()
+                },
+                ..request(repeated(1), CONTEXT - 60)
+            },
+            Request { stop: vec!["never said by chance".to_owned()], ..request(repeated(2), 90) },
+        ];
+        let mut other = open();
+        other.guessing = Guessing::Never;
+        let mut session = open();
+        session.guessing = Guessing::Always;
+        let expected: Vec<_> = requests.iter().map(|request| alone(&mut other, request)).collect();
+        for (index, request) in requests.iter().enumerate() {
+            let found = alone(&mut session, request);
+            assert!(found.events == expected[index].events, "{name}, request {index}");
+        }
+        let answers = take_turns(&mut session, &requests);
+        let (mut n_guessed, mut n_accepted) = (0, 0);
+        for (index, (found, expected)) in answers.iter().zip(&expected).enumerate() {
+            assert!(found.events == expected.events, "{name}, request {index}, in turns");
+            n_guessed += found.summary.unwrap().guessed_tokens;
+            n_accepted += found.summary.unwrap().accepted_tokens;
+        }
+        println!("{name}: {n_accepted} of {n_guessed} guesses are right");
+        assert!(0 < n_accepted && n_accepted < n_guessed, "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use pesi::{
     forecast::{Forecast, forecast as foretell},
     gpu::profile::KernelTime,
     sampler::SamplingParams,
-    session::{Host, Request, Summary},
+    session::{Guessing, Host, Request, Session, Summary},
 };
 use serde_json::{Value, json};
 
@@ -19,29 +19,23 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
     let host = NativeHost::new();
     let loaded = open(&args.model, &host).await?;
     let mut session = loaded.session;
+    if args.lookup {
+        return lookup(&args, &mut session, &host).await;
+    }
+    // Steps of one token are measured.
+    session.guessing = Guessing::Never;
     let n_vocab = session.config().n_vocab;
     let request = Request {
         // Any tokens do: the work is the same.
         tokens: (0..args.prompt.max(1)).map(|i| (i * 7919 % n_vocab) as u32).collect(),
-        max_tokens: Some(args.generate.max(2)),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        ignore_eos: true,
-        reuse_prefix: false,
-        chat: false,
-        demands: Default::default(),
+        ..request(&args)
     };
     let mut runs: Vec<Summary> = Vec::new();
     for _ in 0..args.rounds.max(1) {
         runs.push(session.generate(&request, &host, &|| false, &mut |_| Ok(())).await?);
     }
-    let median = |value: &dyn Fn(&Summary) -> f64| {
-        let mut values: Vec<f64> = runs.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let first_token_ms = median(&|run| run.first_token_ms);
-    let decode_rate = median(&|run| (run.completion_tokens - 1) as f64 / (run.decode_ms / 1e3));
+    let first_token_ms = median(&runs, |run| run.first_token_ms);
+    let decode_rate = median(&runs, decode_rate);
     let token_bytes = loaded.weight_bytes_per_token as f64;
     let weight_rate = decode_rate * token_bytes;
     let mut object = json!({
@@ -80,6 +74,69 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         }
     }
     print(&format!("{object}\n"))
+}
+
+/// A request for as many tokens as `args` say.
+fn request(args: &BenchArgs) -> Request {
+    Request {
+        tokens: Vec::new(),
+        max_tokens: Some(args.generate.max(2)),
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        ignore_eos: true,
+        reuse_prefix: false,
+        chat: false,
+        demands: Default::default(),
+    }
+}
+
+fn decode_rate(run: &Summary) -> f64 {
+    (run.completion_tokens - 1) as f64 / (run.decode_ms / 1e3)
+}
+
+fn median(runs: &[Summary], value: impl Fn(&Summary) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+const STORY: &str = "Peter lived in a small house at the edge of the forest. Every morning Peter walked \
+    down to the river to fetch water, and every evening Peter sat by the fire and read old books about \
+    the sea. One day Peter found a letter under the door. It said that a ship would come in the spring \
+    and take Peter to an island that nobody had seen before. Peter packed a bag, closed the windows of \
+    the house, and went to the harbour to wait. The harbour was empty but for one grey cat.";
+
+/// Decoding with what is looked up and without, in turn.
+async fn lookup(args: &BenchArgs, session: &mut Session, host: &NativeHost) -> Result<()> {
+    let edited = format!("{STORY}\n\nThe same story with Anna in place of Peter:\n\nAnna lived");
+    let made_up = "Once upon a time".to_owned();
+    for (name, prompt, temperature) in
+        [("edited", &edited, 0.0), ("made up", &made_up, 0.0), ("drawn", &made_up, 1.0)]
+    {
+        let tokens = session.description.prompt_tokens(prompt)?;
+        let sampling = SamplingParams { temperature, ..SamplingParams::default() };
+        let request = Request { tokens, sampling, ..request(args) };
+        let mut runs = [Vec::new(), Vec::new()];
+        for _ in 0..args.rounds.max(1) {
+            for (guessing, runs) in
+                [Guessing::Never, Guessing::WherePays].into_iter().zip(&mut runs)
+            {
+                session.guessing = guessing;
+                runs.push(session.generate(&request, host, &|| false, &mut |_| Ok(())).await?);
+            }
+        }
+        let [without, with] = runs.each_ref().map(|runs| median(runs, decode_rate));
+        let object = json!({
+            "text": name,
+            "decode_tokens_per_second": with,
+            "without_lookup": without,
+            "ratio": with / without,
+            "guessed_tokens": median(&runs[1], |run| run.guessed_tokens as f64),
+            "accepted_tokens": median(&runs[1], |run| run.accepted_tokens as f64),
+        });
+        print(&format!("{object}\n"))?;
+    }
+    Ok(())
 }
 
 fn kernel(kernel: &KernelTime) -> Value {

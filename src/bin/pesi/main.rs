@@ -141,6 +141,10 @@ struct BenchArgs {
     /// Runs, of which the medians are reported.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Measure instead what looking tokens up in the prompt is worth, for a text that is edited and one
+    /// that is made up.
+    #[arg(long)]
+    lookup: bool,
 }
 
 #[derive(Args)]
