@@ -2,7 +2,7 @@
 //! some of the project's schemas are in `answers`.
 //!
 //! `PESI_SCHEMAS` names a folder with more schemas, in the form of those in `tests/golden/schemas`: the
-//! two hundred of JSONSchemaBench take about a quarter of an hour.
+//! two hundred of JSONSchemaBench take most of an hour.
 
 use std::{
     env, fs,
