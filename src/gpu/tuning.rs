@@ -35,14 +35,15 @@ impl Tuning {
     /// The layout for an adapter.
     pub fn for_adapter(capabilities: &Capabilities) -> Self {
         if capabilities.software {
-            // Threads are lanes of a CPU's vectors: exchanges cost, and memory has no coalescing.
+            // Threads are lanes of a CPU's vectors, of which one is as wide as a subgroup: exchanges
+            // cost, and memory has no coalescing.
             Self {
-                matvec_workgroup: 4,
+                matvec_workgroup: capabilities.subgroup.map_or(4, |size| size.clamp(4, 16)),
                 matvec_lanes: 1,
                 matvec_rows: 8,
                 busy_threads: 0,
                 staged: false,
-                attention_workgroup: 64,
+                attention_workgroup: 32,
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
