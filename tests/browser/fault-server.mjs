@@ -20,7 +20,7 @@ import { contentType, decodePath } from "../../tools/serve.mjs";
 const HOST = "127.0.0.1";
 const PIECE_BYTES = 16 << 10;
 /** A connection breaks a while after its last byte, when that has been read even where much else goes on; in ms. */
-const BREAK_DELAY_MS = 250;
+export const BREAK_DELAY_MS = 250;
 /** Long ago: a browser takes such a file to stay as it is for months if nothing says otherwise. */
 const MODIFIED = "Mon, 01 Jan 2024 00:00:00 GMT";
 export const SUMS = "SHA256SUMS";

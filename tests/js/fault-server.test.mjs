@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { KINDS, drawPlan } from "../browser/faults.mjs";
-import { SUMS, startFaultServer } from "../browser/fault-server.mjs";
+import { BREAK_DELAY_MS, SUMS, startFaultServer } from "../browser/fault-server.mjs";
 import { Random } from "../browser/random.mjs";
 
 const FILE = "model.gguf";
@@ -45,7 +45,7 @@ function get(url, options = {}) {
       };
       const wait = () => {
         clearTimeout(patience);
-        patience = setTimeout(finish, 200, "open");
+        patience = setTimeout(finish, 2 * BREAK_DELAY_MS, "open");
       };
       wait();
       response.on("data", (piece) => {
