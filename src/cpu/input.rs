@@ -64,9 +64,14 @@ impl Input {
         let (x, mut left_over) = (mem::take(&mut self.x), mem::take(&mut self.left_over));
         for row in x.as_chunks::<BLOCK>().0.chunks(self.n_in / BLOCK) {
             left_over.clear();
-            left_over.extend(row.iter().map(|block| self.push_rounded(bytemuck::cast(*block))));
-            if is_fine {
-                left_over.iter().for_each(|block| _ = self.push_rounded(*block));
+            for block in row {
+                let rest = self.push_rounded(bytemuck::cast(*block));
+                if is_fine {
+                    left_over.push(rest);
+                }
+            }
+            for block in &left_over {
+                self.push_rounded(*block);
             }
         }
         (self.x, self.left_over) = (x, left_over);

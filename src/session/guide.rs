@@ -341,7 +341,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{super::Tool, *};
-    use crate::{chat::ChatTemplate, sampler::SamplingParams, tokenizer::GgufVocabulary};
+    use crate::{chat::ChatTemplate, tokenizer::GgufVocabulary};
 
     const END: &str = "<|im_end|>";
 
@@ -403,12 +403,10 @@ mod tests {
             let request = Request {
                 tokens: self.tokenizer.encode(prompt).unwrap(),
                 max_tokens: None,
-                sampling: SamplingParams::default(),
-                stop: Vec::new(),
-                ignore_eos: false,
                 reuse_prefix: true,
                 chat: is_chat,
                 demands,
+                ..Default::default()
             };
             Guide::new(&request, &self.tokenizer, format, &self.grammars).unwrap()
         }

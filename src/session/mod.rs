@@ -68,8 +68,8 @@ pub fn default_context_length(longest: usize) -> usize {
     longest.min(4096)
 }
 
-/// What to generate.
-#[derive(Clone, Debug)]
+/// What to generate: by default the likeliest tokens after a text, up to the end of the turn.
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The prompt.
     pub tokens: Vec<u32>,

@@ -100,11 +100,10 @@ pub fn request(tokens: Vec<u32>, max_tokens: usize, seed: u64, demands: Demands)
         tokens,
         max_tokens: Some(max_tokens),
         sampling: SamplingParams { temperature: 1.0, seed, ..Default::default() },
-        stop: Vec::new(),
-        ignore_eos: false,
         reuse_prefix: true,
         chat: true,
         demands,
+        ..Default::default()
     }
 }
 

@@ -26,11 +26,8 @@ fn request(seed: u64, chat: bool) -> Request {
         tokens: vec![72, 101, 108, 108, 111],
         max_tokens: Some(1 + seed as usize % 60),
         sampling: SamplingParams { temperature: 1.5, seed, ..Default::default() },
-        stop: Vec::new(),
-        ignore_eos: false,
-        reuse_prefix: false,
         chat,
-        demands: Default::default(),
+        ..Default::default()
     }
 }
 

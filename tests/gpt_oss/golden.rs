@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use pesi::{
     engine::{DeviceKind, Engine},
-    sampler::SamplingParams,
     session::{Request, Session},
     weights::Precision,
 };
@@ -107,12 +106,9 @@ pub fn generate(session: &mut Session, tokens: Vec<u32>, n: usize, reuse_prefix:
     let request = Request {
         tokens,
         max_tokens: Some(n),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     };
     let mut found = Vec::new();
     let mut take = |events: &[pesi::session::TokenEvent]| {

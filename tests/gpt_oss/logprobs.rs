@@ -75,11 +75,9 @@ fn draw(
         tokens: tokens.to_vec(),
         max_tokens: Some(n),
         sampling,
-        stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix: true,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     };
     let mut drawn = Vec::new();
     let mut take = |events: &[TokenEvent]| {

@@ -2,7 +2,6 @@
 
 use pesi::{
     engine::DeviceKind,
-    sampler::SamplingParams,
     session::{Request, Session, TokenEvent},
     weights::Precision,
 };
@@ -28,12 +27,9 @@ fn cached_tokens(session: &mut Session, tokens: Vec<u32>) -> usize {
     let request = Request {
         tokens,
         max_tokens: Some(1),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix: true,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     };
     let mut ignore = |_: &[TokenEvent]| Ok(());
     let run = session.generate(&request, &NoHost, &|| false, &mut ignore);

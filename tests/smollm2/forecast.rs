@@ -6,7 +6,6 @@ use pesi::{
     error::Detail,
     forecast::forecast,
     gpu::context::AdapterHints,
-    sampler::SamplingParams,
     session::{Request, Session, TokenEvent},
 };
 
@@ -28,12 +27,8 @@ fn tokens_per_second(session: &mut Session) -> f64 {
     let request = Request {
         tokens: vec![1, 2, 3, 4],
         max_tokens: Some(25),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
         ignore_eos: true,
-        reuse_prefix: false,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     };
     let host = TestHost::new();
     let mut ignore = |_: &[TokenEvent]| Ok(());

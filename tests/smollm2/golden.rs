@@ -2,7 +2,6 @@
 
 use pesi::{
     engine::DeviceKind,
-    sampler::SamplingParams,
     session::{Request, Session, TokenEvent},
 };
 use safetensors::SafeTensors;
@@ -86,12 +85,8 @@ fn check_greedy(session: &mut Session, golden: &Golden<'_>, most: usize, what: &
     let request = Request {
         tokens: golden.words("ids"),
         max_tokens: Some(n),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
         ignore_eos: true,
-        reuse_prefix: false,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     };
     let mut found = Vec::new();
     let host = TestHost::new();

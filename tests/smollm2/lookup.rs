@@ -6,7 +6,7 @@ use pesi::{
     session::{Guessing, Request, Session, Summary, TokenEvent},
 };
 
-use super::model::{TestHost, open};
+use super::{model::open, session};
 
 const STORY: &str = "Peter lived in a small house at the edge of the forest. Every morning Peter walked \
                      down to the river to fetch water, and every evening Peter sat by the fire.";
@@ -16,30 +16,14 @@ fn prompt() -> String {
     format!("{STORY}\n\nThe same story with Anna in place of Peter:\n\nAnna lived")
 }
 
+/// A request for what follows a text, all of which is computed.
 fn request(session: &Session, text: &str, sampling: SamplingParams) -> Request {
-    Request {
-        tokens: session.tokenizer().encode(text).unwrap(),
-        max_tokens: Some(40),
-        sampling,
-        stop: Vec::new(),
-        ignore_eos: false,
-        reuse_prefix: false,
-        chat: false,
-        demands: Default::default(),
-    }
+    Request { sampling, reuse_prefix: false, ..session::request(session, text, 40) }
 }
 
 fn run(session: &mut Session, request: &Request, guessing: Guessing) -> (Vec<TokenEvent>, Summary) {
     session.guessing = guessing;
-    let mut events = Vec::new();
-    let mut take = |batch: &[TokenEvent]| {
-        events.extend_from_slice(batch);
-        Ok(())
-    };
-    let host = TestHost::new();
-    let summary = session.generate(request, &host, &|| false, &mut take);
-    let summary = pollster::block_on(summary).unwrap();
-    (events, summary)
+    session::run(session, request).unwrap()
 }
 
 fn bits(logits: &[f32]) -> Vec<u32> {
@@ -102,7 +86,7 @@ fn most_of_a_repeated_text_is_guessed() {
     let mut session = open(&DeviceKind::Cpu, 256);
     let request = request(&session, &prompt(), SamplingParams::default());
     let (events, summary) = run(&mut session, &request, Guessing::Always);
-    let text: String = events.iter().map(|event| event.piece.text.as_str()).collect();
+    let text = session::text(&events);
     assert!(text.starts_with(" in a small house at the edge of the forest."), "{text}");
     assert_eq!(summary.completion_tokens, events.len());
     assert!(summary.accepted_tokens > events.len() / 2, "{summary:?}");

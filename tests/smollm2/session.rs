@@ -18,20 +18,18 @@ use super::model::{TestHost, describe, devices, open};
 
 const PROMPT: &str = "<|im_start|>user\nCount from one to ten.<|im_end|>\n<|im_start|>assistant\n";
 
-fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
+/// A request for what follows a text, of which what was computed before is used.
+pub fn request(session: &Session, text: &str, max_tokens: usize) -> Request {
     Request {
         tokens: session.tokenizer().encode(text).unwrap(),
         max_tokens: Some(max_tokens),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        ignore_eos: false,
         reuse_prefix: true,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     }
 }
 
-fn run(session: &mut Session, request: &Request) -> pesi::Result<(Vec<TokenEvent>, Summary)> {
+/// The answer, and what is told of it.
+pub fn run(session: &mut Session, request: &Request) -> pesi::Result<(Vec<TokenEvent>, Summary)> {
     let mut events = Vec::new();
     let host = TestHost::new();
     let mut take = |batch: &[TokenEvent]| {
@@ -46,7 +44,7 @@ fn ids(events: &[TokenEvent]) -> Vec<u32> {
     events.iter().map(|event| event.token).collect()
 }
 
-fn text(events: &[TokenEvent]) -> String {
+pub fn text(events: &[TokenEvent]) -> String {
     events.iter().map(|event| event.piece.text.as_str()).collect()
 }
 

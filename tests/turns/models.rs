@@ -63,10 +63,8 @@ pub fn request(tokens: Vec<u32>, max_tokens: usize) -> Request {
         tokens,
         max_tokens: Some(max_tokens),
         sampling: SamplingParams { temperature: 1.0, seed: 1, ..Default::default() },
-        stop: Vec::new(),
         ignore_eos: true,
         reuse_prefix: true,
-        chat: false,
-        demands: Default::default(),
+        ..Default::default()
     }
 }

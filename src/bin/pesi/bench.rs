@@ -78,16 +78,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
 
 /// A request for as many tokens as `args` say.
 fn request(args: &BenchArgs) -> Request {
-    Request {
-        tokens: Vec::new(),
-        max_tokens: Some(args.generate.max(2)),
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        ignore_eos: true,
-        reuse_prefix: false,
-        chat: false,
-        demands: Default::default(),
-    }
+    Request { max_tokens: Some(args.generate.max(2)), ignore_eos: true, ..Default::default() }
 }
 
 fn decode_rate(run: &Summary) -> f64 {
