@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     record::{Binding, Extent, Pipelines, Recorder},
-    shader::Variant,
+    shader::{Dialect, Variant},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -166,6 +166,25 @@ impl Context {
         self.queue.submit([encoder.finish()]);
         let found: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(&numbers, 8).await?);
         Ok(found == NUMBERS.map(|bits| half::f16::from_bits(bits).to_f32()))
+    }
+
+    /// What shaders for the device are written in. On software adapters parameters stand in storage buffers:
+    /// lavapipe compiles a kernel anew, at each dispatch, for the values of uniforms that its conditions read.
+    pub fn dialect(&self) -> Dialect {
+        Dialect {
+            for_browser: cfg!(target_arch = "wasm32"),
+            stores_parameters: self.capabilities.software,
+        }
+    }
+
+    /// Where parameters may start, in bytes.
+    pub fn parameter_alignment(&self) -> usize {
+        let limits = self.device.limits();
+        let alignment = match self.dialect().stores_parameters {
+            true => limits.min_storage_buffer_offset_alignment,
+            false => limits.min_uniform_buffer_offset_alignment,
+        };
+        alignment as usize
     }
 
     /// Bytes in buffers that have not been dropped.

@@ -1,7 +1,7 @@
 //! Dispatches recorded once and encoded for every chunk or token.
 //!
 //! Operations describe their dispatches to a [`Recorder`] as data: a shader variant, what its bindings
-//! are, and how its grid follows from the work at hand. Finishing makes pipelines, one arena of uniform
+//! are, and how its grid follows from the work at hand. Finishing makes pipelines, one arena of
 //! parameters, and bind groups; encoding then only sets them and dispatches, all in one compute pass.
 
 use std::{collections::HashMap, ops::Range};
@@ -55,7 +55,7 @@ impl<'a> From<&'a GpuBuffer> for Slice<'a> {
 pub enum Binding<'a> {
     /// Parameters that stay as recorded.
     Parameters(Vec<u8>),
-    /// A uniform buffer that the host rewrites.
+    /// Parameters in a buffer that the host rewrites.
     Uniform(&'a GpuBuffer),
     /// A storage buffer that the shader reads.
     Read(Slice<'a>),
@@ -64,14 +64,24 @@ pub enum Binding<'a> {
 }
 
 impl Binding<'_> {
-    fn kind(&self) -> wgpu::BufferBindingType {
+    fn kind(&self, context: &Context) -> wgpu::BufferBindingType {
         match self {
-            Self::Parameters(_) | Self::Uniform(_) => wgpu::BufferBindingType::Uniform,
+            Self::Parameters(_) | Self::Uniform(_) if !context.dialect().stores_parameters => {
+                wgpu::BufferBindingType::Uniform
+            }
+            Self::Parameters(_) | Self::Uniform(_) => {
+                wgpu::BufferBindingType::Storage { read_only: true }
+            }
             Self::Read(_) => wgpu::BufferBindingType::Storage { read_only: true },
             Self::Write(_) => wgpu::BufferBindingType::Storage { read_only: false },
         }
     }
 }
+
+/// How buffers of parameters are used.
+pub const PARAMETERS: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM
+    .union(wgpu::BufferUsages::STORAGE)
+    .union(wgpu::BufferUsages::COPY_DST);
 
 /// Parameters of a shader as bytes, one word each.
 pub fn parameters(words: &[Word]) -> Binding<'static> {
@@ -144,7 +154,7 @@ impl Pipelines {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let source = variant.source(cfg!(target_arch = "wasm32"));
+        let source = variant.source(context.dialect());
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -222,7 +232,7 @@ impl<'a> Recorder<'a> {
 
     /// Makes pipelines and bind groups.
     pub fn finish(self, context: &Context, pipelines: &mut Pipelines) -> Recording {
-        let alignment = context.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let alignment = context.parameter_alignment();
         let mut arena = Vec::new();
         let mut places = Vec::new();
         for described in &self.described {
@@ -235,11 +245,7 @@ impl<'a> Recorder<'a> {
                 }
             }
         }
-        let uniforms = context.buffer(
-            "parameters",
-            arena.len() as u64,
-            wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        );
+        let uniforms = context.buffer("parameters", arena.len() as u64, PARAMETERS);
         context.queue.write_buffer(&uniforms.buffer, 0, &arena);
 
         let mut places = places.into_iter();
@@ -247,8 +253,11 @@ impl<'a> Recorder<'a> {
             .described
             .into_iter()
             .map(|described| {
-                let kinds: Vec<_> =
-                    described.bindings.iter().map(|(i, binding)| (*i, binding.kind())).collect();
+                let kinds: Vec<_> = described
+                    .bindings
+                    .iter()
+                    .map(|(i, binding)| (*i, binding.kind(context)))
+                    .collect();
                 let (pipeline, layout) = pipelines.get(context, &described.variant, &kinds);
                 let entries: Vec<_> = described
                     .bindings

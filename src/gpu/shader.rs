@@ -20,6 +20,15 @@ pub struct Variant {
     pub numbers: Vec<(&'static str, u32)>,
 }
 
+/// What the source of a variant is written for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dialect {
+    /// Adds the line that enables subgroups, which browsers require and naga rejects.
+    pub for_browser: bool,
+    /// Reads parameters from storage buffers instead of uniform buffers.
+    pub stores_parameters: bool,
+}
+
 impl Variant {
     /// The plain shader.
     pub fn new(stem: &'static str) -> Self {
@@ -77,17 +86,15 @@ impl Variant {
 
     /// The WGSL source of the variant.
     ///
-    /// `for_browser` adds the line that enables subgroups, which browsers require and naga rejects.
-    ///
     /// # Panics
     /// When a file in `shaders/` imports one that is not there or its conditions do not nest: tests
     /// expand every variant.
-    pub fn source(&self, for_browser: bool) -> String {
+    pub fn source(&self, dialect: Dialect) -> String {
         let mut source = String::new();
         if self.defines.contains(&"HALF_TILE") || self.defines.contains(&"HALF_CACHE") {
             source.push_str("enable f16;\n");
         }
-        if for_browser && self.defines.contains(&"SUBGROUPS") {
+        if dialect.for_browser && self.defines.contains(&"SUBGROUPS") {
             source.push_str("enable subgroups;\n");
         }
         for (name, value) in &self.numbers {
@@ -95,7 +102,10 @@ impl Variant {
         }
         let mut imported = HashSet::new();
         self.expand(self.stem, &mut imported, &mut source);
-        source
+        match dialect.stores_parameters {
+            true => source.replace("var<uniform>", "var<storage, read>"),
+            false => source,
+        }
     }
 
     fn expand(&self, stem: &str, imported: &mut HashSet<String>, out: &mut String) {

@@ -16,7 +16,7 @@ fn every_variant_is_valid() {
             }
             let context = &device.context;
             let create = || {
-                let source = wgpu::ShaderSource::Wgsl(variant.source(false).into());
+                let source = wgpu::ShaderSource::Wgsl(variant.source(context.dialect()).into());
                 let descriptor = wgpu::ShaderModuleDescriptor { label: None, source };
                 Ok(context.device.create_shader_module(descriptor))
             };

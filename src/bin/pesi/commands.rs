@@ -16,6 +16,7 @@ use pesi::{
     gpu::{
         context::Capabilities,
         ops::{Target, variants},
+        shader::Dialect,
         tuning::Tuning,
     },
     sampler::SamplingParams,
@@ -208,8 +209,8 @@ pub fn shaders() -> Result<()> {
         };
         let tuning = Tuning::for_adapter(&capabilities);
         for variant in variants(&Target { capabilities: &capabilities, tuning: &tuning }) {
-            if seen.insert(variant.clone()) {
-                let source = variant.source(true);
+            let source = variant.source(Dialect { for_browser: true, stores_parameters: software });
+            if seen.insert(source.clone()) {
                 let object = json!({
                     "label": variant.label(),
                     "f16": source.contains("enable f16;"),

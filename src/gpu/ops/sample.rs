@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     gpu::{
         context::{Context, GpuBuffer},
-        record::{Binding, Recorder},
+        record::{Binding, PARAMETERS, Recorder},
         shader::Variant,
     },
     sampler::{IN_PROMPT, MAX_TOP, Sampled, SamplingParams, TokenLogprob},
@@ -68,11 +68,7 @@ impl Sampling {
         let bytes = n_vocab as u64 * 4;
         let n_shares = u64::from(target.tuning.scan_shares);
         Ok(Self {
-            settings: context.buffer(
-                "sampling settings",
-                SETTINGS_BYTES as u64,
-                wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            ),
+            settings: context.buffer("sampling settings", SETTINGS_BYTES as u64, PARAMETERS),
             counts: context.storage("token counts", bytes)?,
             biases: context.storage("logit biases", bytes)?,
             mask: context.storage("token mask", n_vocab.div_ceil(32) as u64 * 4)?,
