@@ -167,6 +167,7 @@ files![
     "input",
     "lanes",
     "matmul",
+    "matmul_lanes",
     "matvec",
     "rms_norm",
     "rope",

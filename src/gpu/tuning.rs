@@ -15,6 +15,9 @@ pub struct Tuning {
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
     pub staged: bool,
+    /// Rows of a thread in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
+    /// lanes of a CPU's vectors.
+    pub lane_rows: Option<u32>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
     /// Tokens of a tile in products with experts.
@@ -43,6 +46,7 @@ impl Tuning {
                 matvec_rows: 8,
                 busy_threads: 0,
                 staged: false,
+                lane_rows: Some(16),
                 attention_workgroup: 32,
                 expert_tile: 8,
                 max_chunk: 32,
@@ -58,6 +62,7 @@ impl Tuning {
                 matvec_rows: 4,
                 busy_threads: 65_536,
                 staged: true,
+                lane_rows: None,
                 attention_workgroup: 256,
                 expert_tile: 32,
                 max_chunk: 512,

@@ -1,4 +1,5 @@
-//! Product of many rows with a matrix: twin of `cpu::linear` and `shaders/matmul.wgsl`.
+//! Product of many rows with a matrix: twin of `cpu::linear`, `shaders/matmul.wgsl` and
+//! `shaders/matmul_lanes.wgsl`.
 
 use super::{Product, ProductShape, Target};
 use crate::{
@@ -11,11 +12,18 @@ use crate::{
     weights::Layout,
 };
 
-/// Tokens of a tile.
+/// Tokens of a tile of `matmul.wgsl`.
 const TILE_TOKENS: u32 = 32;
+
+/// Tokens of a tile of `matmul_lanes.wgsl`.
+const LANES_TILE_TOKENS: u32 = 4;
 
 /// The variant for a product.
 pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
+    if let Some(rows) = target.tuning.lane_rows {
+        let variant = shape.variant(target, "matmul_lanes");
+        return variant.number("WORKGROUP", target.tuning.matvec_workgroup).number("ROWS", rows);
+    }
     // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
     // experts; bf16 and f32 have a wider range.
     let fits_half = shape.layout == Layout::F16;
@@ -30,7 +38,11 @@ pub fn record<'a>(
     x: &'a GpuBuffer,
     product: &Product<'a>,
 ) {
-    let tile_rows = if product.then == Then::SwiGlu { 32 } else { 64 };
+    let (tile_rows, tile_tokens) = match target.tuning.lane_rows {
+        Some(rows) => (rows * target.tuning.matvec_workgroup, LANES_TILE_TOKENS),
+        None if product.then == Then::SwiGlu => (32, TILE_TOKENS),
+        None => (64, TILE_TOKENS),
+    };
     for page in &product.weight.pages {
         let variant = variant(target, product.shape(page));
         let mut bindings = product.bindings(page);
@@ -53,7 +65,7 @@ pub fn record<'a>(
             &product.weight.name,
             variant,
             bindings,
-            Box::new(move |extent| Some([x_tiles, extent.n_tokens.div_ceil(TILE_TOKENS), 1])),
+            Box::new(move |extent| Some([x_tiles, extent.n_tokens.div_ceil(tile_tokens), 1])),
         );
     }
 }
