@@ -1,7 +1,7 @@
 //! `bench` and `forecast`: medians of some runs, and what is known ahead of any, as one JSON object.
 
 use pesi::{
-    Result,
+    Error, Result,
     forecast::{Forecast, forecast as foretell},
     gpu::profile::KernelTime,
     sampler::SamplingParams,
@@ -19,6 +19,12 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
     let host = NativeHost::new();
     let loaded = open(&args.model, &host).await?;
     let mut session = loaded.session;
+    let position = args.position.unwrap_or(args.prompt);
+    if position >= session.context_length {
+        return Err(Error::argument("the position is beyond the context length")
+            .with("found", position)
+            .with("limit", session.context_length));
+    }
     if args.lookup {
         return lookup(&args, &mut session, &host).await;
     }
@@ -56,7 +62,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         "scratch_bytes": loaded.memory.scratch,
     });
     if let Some(engine) = session.engine().gpu() {
-        let profile = engine.profile(args.prompt).await?;
+        let profile = engine.profile(position).await?;
         let [kernels, chunk_kernels] = [&profile.kernels, &profile.chunk_kernels]
             .map(|kernels| kernels.iter().map(kernel).collect::<Vec<_>>());
         let measured = json!({

@@ -138,6 +138,9 @@ struct BenchArgs {
     /// Tokens to generate.
     #[arg(long = "gen", default_value_t = 128)]
     generate: usize,
+    /// Position at which the kernels of a decoded token are measured; the end of the prompt when absent.
+    #[arg(long)]
+    position: Option<usize>,
     /// Runs, of which the medians are reported.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
