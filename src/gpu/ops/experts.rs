@@ -59,11 +59,13 @@ impl ExpertsShape {
         target.lanes(variant, tuning.matvec_workgroup, self.lanes(target, n_out))
     }
 
-    /// Outputs that threads share. A gate comes with its up.
+    /// Outputs that threads share. A gate comes with its up, which counts where registers are few.
     fn rows(self, target: &Target<'_>) -> u32 {
         match self.then {
-            ThenExperts::SwiGlu { .. } => target.tuning.matvec_rows.div_ceil(2),
-            ThenExperts::Add => target.tuning.matvec_rows,
+            ThenExperts::SwiGlu { .. } if !target.capabilities.software => {
+                target.tuning.matvec_rows.div_ceil(2)
+            }
+            _ => target.tuning.matvec_rows,
         }
     }
 
