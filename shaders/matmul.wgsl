@@ -9,24 +9,7 @@
 
 #import "state.wgsl"
 #import "block.wgsl"
-
-struct Params {
-    n_rows: u32,      // outputs of this page
-    n_blocks: u32,    // blocks of 32 columns
-    first_out: u32,   // index of this page's first output
-    pair: u32,        // rows from a gate to its up
-    n_out: u32,       // outputs of the whole matrix
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> state: State;
-@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_rows, row words]
-@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_rows, row words]
-@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens, n_blocks · 8]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [n_tokens, n_out]
-#ifdef BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [n_out], gates then ups
-#endif
+#import "product.wgsl"
 
 #ifdef HALF_TILE
 alias Weights = vec4<f16>;
@@ -98,27 +81,11 @@ fn main(
             continue;
         }
         let column = params.first_out + row;
-        var y = sums[i];
-#ifdef BIAS
-        y += bias[column];
-#endif
 #ifdef SWIGLU
-        var up = sums[i + 4u];
-#ifdef BIAS
-        up += bias[params.n_out + column];
-#endif
-        y = y / (1.0 + exp(-y)) * up;
-#endif
-        for (var j = 0u; j < 4u; j++) {
-            let token = first_token + token_lane + j * 8u;
-            if (token < state.n_tokens) {
-                let at = token * params.n_out + column;
-#ifdef ADD
-                out[at] += y[j];
+        let up = sums[i + 4u];
 #else
-                out[at] = y[j];
+        let up = vec4<f32>();
 #endif
-            }
-        }
+        put(sums[i], up, column, first_token + token_lane, 8u);
     }
 }

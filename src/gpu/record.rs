@@ -56,7 +56,7 @@ pub enum Binding<'a> {
     /// Parameters that stay as recorded.
     Parameters(Vec<u8>),
     /// Parameters in a buffer that the host rewrites.
-    Uniform(&'a GpuBuffer),
+    ParameterBuffer(&'a GpuBuffer),
     /// A storage buffer that the shader reads.
     Read(Slice<'a>),
     /// A storage buffer that the shader writes.
@@ -65,15 +65,12 @@ pub enum Binding<'a> {
 
 impl Binding<'_> {
     fn kind(&self, context: &Context) -> wgpu::BufferBindingType {
+        let stored = context.dialect().stores_parameters;
         match self {
-            Self::Parameters(_) | Self::Uniform(_) if !context.dialect().stores_parameters => {
+            Self::Parameters(_) | Self::ParameterBuffer(_) if !stored => {
                 wgpu::BufferBindingType::Uniform
             }
-            Self::Parameters(_) | Self::Uniform(_) => {
-                wgpu::BufferBindingType::Storage { read_only: true }
-            }
-            Self::Read(_) => wgpu::BufferBindingType::Storage { read_only: true },
-            Self::Write(_) => wgpu::BufferBindingType::Storage { read_only: false },
+            _ => wgpu::BufferBindingType::Storage { read_only: !matches!(self, Self::Write(_)) },
         }
     }
 }
@@ -245,8 +242,8 @@ impl<'a> Recorder<'a> {
                 }
             }
         }
-        let uniforms = context.buffer("parameters", arena.len() as u64, PARAMETERS);
-        context.queue.write_buffer(&uniforms.buffer, 0, &arena);
+        let parameters = context.buffer("parameters", arena.len() as u64, PARAMETERS);
+        context.queue.write_buffer(&parameters.buffer, 0, &arena);
 
         let mut places = places.into_iter();
         let dispatches = self
@@ -266,9 +263,9 @@ impl<'a> Recorder<'a> {
                         let (buffer, offset, bytes) = match what {
                             Binding::Parameters(_) => {
                                 let (offset, bytes) = places.next().expect("placed above");
-                                (&uniforms, offset, Some(bytes))
+                                (&parameters, offset, Some(bytes))
                             }
-                            Binding::Uniform(buffer) => (*buffer, 0, None),
+                            Binding::ParameterBuffer(buffer) => (*buffer, 0, None),
                             Binding::Read(slice) | Binding::Write(slice) => {
                                 (slice.buffer, slice.offset, slice.bytes)
                             }
@@ -292,7 +289,7 @@ impl<'a> Recorder<'a> {
                 Dispatch { label, pipeline, bind_group, workgroups }
             })
             .collect();
-        Recording { dispatches, _uniforms: uniforms }
+        Recording { dispatches, _parameters: parameters }
     }
 }
 
@@ -306,7 +303,7 @@ struct Dispatch {
 /// Dispatches ready to be encoded again and again.
 pub struct Recording {
     dispatches: Vec<Dispatch>,
-    _uniforms: GpuBuffer,
+    _parameters: GpuBuffer,
 }
 
 impl Recording {

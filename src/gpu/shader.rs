@@ -21,7 +21,7 @@ pub struct Variant {
 }
 
 /// What the source of a variant is written for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Dialect {
     /// Adds the line that enables subgroups, which browsers require and naga rejects.
     pub for_browser: bool,
@@ -169,6 +169,7 @@ files![
     "matmul",
     "matmul_lanes",
     "matvec",
+    "product",
     "rms_norm",
     "rope",
     "rotation",

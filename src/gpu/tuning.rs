@@ -11,6 +11,8 @@ pub struct Tuning {
     pub matvec_lanes: u32,
     /// Rows that they share.
     pub matvec_rows: u32,
+    /// Gates of an expert that they share, each with its up, which counts where registers are few.
+    pub expert_gates: u32,
     /// Threads that keep the device busy: of a matrix with few rows, more threads share them.
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
@@ -44,6 +46,7 @@ impl Tuning {
                 matvec_workgroup: capabilities.subgroup.map_or(4, |size| size.clamp(4, 16)),
                 matvec_lanes: 1,
                 matvec_rows: 8,
+                expert_gates: 8,
                 busy_threads: 0,
                 staged: false,
                 lane_rows: Some(16),
@@ -60,6 +63,7 @@ impl Tuning {
                 matvec_workgroup: 256,
                 matvec_lanes: 32,
                 matvec_rows: 4,
+                expert_gates: 2,
                 busy_threads: 65_536,
                 staged: true,
                 lane_rows: None,

@@ -19,8 +19,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
     let host = NativeHost::new();
     let loaded = open(&args.model, &host).await?;
     let mut session = loaded.session;
-    let position = args.position.unwrap_or(args.prompt);
-    if position >= session.context_length {
+    if let Some(position) = args.position.filter(|position| *position >= session.context_length) {
         return Err(Error::argument("the position is beyond the context length")
             .with("found", position)
             .with("limit", session.context_length));
@@ -62,7 +61,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
         "scratch_bytes": loaded.memory.scratch,
     });
     if let Some(engine) = session.engine().gpu() {
-        let profile = engine.profile(position).await?;
+        let profile = engine.profile(args.position.unwrap_or(args.prompt)).await?;
         let [kernels, chunk_kernels] = [&profile.kernels, &profile.chunk_kernels]
             .map(|kernels| kernels.iter().map(kernel).collect::<Vec<_>>());
         let measured = json!({

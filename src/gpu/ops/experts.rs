@@ -59,13 +59,11 @@ impl ExpertsShape {
         target.lanes(variant, tuning.matvec_workgroup, self.lanes(target, n_out))
     }
 
-    /// Outputs that threads share. A gate comes with its up, which counts where registers are few.
+    /// Outputs that threads share.
     fn rows(self, target: &Target<'_>) -> u32 {
         match self.then {
-            ThenExperts::SwiGlu { .. } if !target.capabilities.software => {
-                target.tuning.matvec_rows.div_ceil(2)
-            }
-            _ => target.tuning.matvec_rows,
+            ThenExperts::SwiGlu { .. } => target.tuning.expert_gates,
+            ThenExperts::Add => target.tuning.matvec_rows,
         }
     }
 

@@ -99,7 +99,7 @@ impl Sampling {
             "sample scan",
             Variant::new("sample_scan"),
             vec![
-                (0, Binding::Uniform(&self.settings)),
+                (0, Binding::ParameterBuffer(&self.settings)),
                 (1, Binding::Read(logits.into())),
                 (2, Binding::Read((&self.counts).into())),
                 (3, Binding::Write((&self.scaled).into())),
@@ -116,7 +116,7 @@ impl Sampling {
             "sample pick",
             Variant::new("sample_pick"),
             vec![
-                (0, Binding::Uniform(&self.settings)),
+                (0, Binding::ParameterBuffer(&self.settings)),
                 (1, Binding::Write(state.into())),
                 (2, Binding::Read(logits.into())),
                 (3, Binding::Write((&self.counts).into())),
@@ -141,7 +141,7 @@ impl Sampling {
             "sample top",
             scan,
             vec![
-                (0, Binding::Uniform(&self.settings)),
+                (0, Binding::ParameterBuffer(&self.settings)),
                 (1, Binding::Read(logits.into())),
                 (2, Binding::Write((&self.found).into())),
             ],
@@ -151,7 +151,7 @@ impl Sampling {
             "sample top merge",
             merge,
             vec![
-                (0, Binding::Uniform(&self.settings)),
+                (0, Binding::ParameterBuffer(&self.settings)),
                 (1, Binding::Read((&self.found).into())),
                 (2, Binding::Write((&self.top).into())),
                 (3, Binding::Read((&self.partials).into())),
