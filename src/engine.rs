@@ -1,6 +1,6 @@
 //! What a device does for a session: run chunks of tokens and draw tokens.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 #[cfg(feature = "gpu")]
 use crate::gpu::{
@@ -8,7 +8,10 @@ use crate::gpu::{
     context::{AdapterHints, Context},
 };
 use crate::{
-    cpu::{self, CpuDevice},
+    cpu::{
+        self, CpuDevice, Program,
+        team::{Leader, Recruiter},
+    },
     error::{Error, ErrorKind, Result},
     ops::{CacheShape, Plan},
     sampler::{Sampled, SamplingParams},
@@ -37,8 +40,10 @@ impl MemoryUse {
 /// Where a model runs.
 #[derive(Clone, Debug)]
 pub enum DeviceKind {
-    /// The CPU operations.
+    /// The CPU operations, on one thread.
     Cpu,
+    /// The CPU operations on several threads, or on one where that does not work out.
+    Threads(Rc<dyn Recruiter>),
     /// WebGPU, with what is known of the adapter.
     #[cfg(feature = "gpu")]
     Gpu(AdapterHints),
@@ -55,8 +60,15 @@ pub async fn create_engine(
 ) -> Result<Box<dyn Engine>> {
     match kind {
         DeviceKind::Cpu => {
-            let device = cpu_device(plan, context_length)?;
-            Ok(Box::new(CpuEngine::new(device, plan.n_vocab)))
+            let leader = Leader::alone(cpu_device(plan, context_length)?);
+            Ok(Box::new(CpuEngine::new(leader, plan.n_vocab)))
+        }
+        DeviceKind::Threads(recruiter) => {
+            let leader = match Leader::of_team(plan, context_length, recruiter.as_ref()).await {
+                Ok(leader) => leader,
+                Err(_) => Leader::alone(cpu_device(plan, context_length)?),
+            };
+            Ok(Box::new(CpuEngine::new(leader, plan.n_vocab)))
         }
         #[cfg(feature = "gpu")]
         DeviceKind::Gpu(hints) => {
@@ -74,7 +86,9 @@ pub async fn create_engine(
 /// As [`create_engine`].
 pub async fn allocate(kind: &DeviceKind, plan: &Plan, context_length: usize) -> Result<MemoryUse> {
     match kind {
-        DeviceKind::Cpu => cpu_device(plan, context_length).map(|device| device.memory()),
+        DeviceKind::Cpu | DeviceKind::Threads(_) => {
+            cpu_device(plan, context_length).map(|device| device.memory())
+        }
         #[cfg(feature = "gpu")]
         DeviceKind::Gpu(hints) => {
             let context = Context::request(hints).await?;
@@ -86,9 +100,9 @@ pub async fn allocate(kind: &DeviceKind, plan: &Plan, context_length: usize) -> 
 }
 
 fn cpu_device(plan: &Plan, context_length: usize) -> Result<CpuDevice> {
-    let needed = CpuDevice::needed(plan, context_length).total();
-    check_addressable(needed, usize::BITS)?;
-    CpuDevice::new(plan.clone(), context_length)
+    let program = Program::whole(plan);
+    check_addressable(CpuDevice::needed(&program, context_length).total(), usize::BITS)?;
+    CpuDevice::with(program, context_length, None)
 }
 
 /// Bytes of a model that fit where addresses have 32 bits, beside the rest of the program: heads of files,
@@ -111,7 +125,7 @@ fn check_addressable(needed: u64, address_bits: u32) -> Result<()> {
 /// Keys and values that are set aside on a device.
 pub enum Parked {
     /// In memory.
-    Cpu(Vec<cpu::ParkedCache>),
+    Cpu(cpu::team::ParkedCaches),
     /// On the GPU that they came from.
     #[cfg(feature = "gpu")]
     Gpu(crate::gpu::ParkedCaches),
@@ -121,7 +135,7 @@ impl Parked {
     /// Memory in use.
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::Cpu(caches) => caches.iter().map(cpu::ParkedCache::bytes).sum(),
+            Self::Cpu(caches) => caches.bytes(),
             #[cfg(feature = "gpu")]
             Self::Gpu(caches) => caches.bytes(),
         }
@@ -198,9 +212,12 @@ pub trait Engine: Sink {
 
     /// Puts back what was parked; the caches hold nothing else then.
     ///
+    /// # Errors
+    /// `device_lost`.
+    ///
     /// # Panics
     /// When it was parked by another engine.
-    fn unpark(&mut self, parked: &Parked);
+    fn unpark(&mut self, parked: &Parked) -> Result<()>;
 
     /// Begins a generation after `prompt`.
     ///
@@ -253,7 +270,10 @@ pub trait Engine: Sink {
 
     /// Begins what leads to the next logits and does not wait for it: time for the caller to find out
     /// which token may follow.
-    fn advance(&mut self);
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn advance(&mut self) -> Result<()>;
 
     /// Draws one token among those whose bits are set in `mask`, `[n_vocab / 32]`, rounded up; a token's
     /// bit is the lowest first. Otherwise as [`decode`](Self::decode).
@@ -265,7 +285,7 @@ pub trait Engine: Sink {
 
 /// The CPU as a device.
 pub struct CpuEngine {
-    device: CpuDevice,
+    model: Leader,
     n_vocab: usize,
     sampler: Option<cpu::Sampler>,
     /// The token drawn last, and its position, when it is not in the cache yet.
@@ -274,27 +294,27 @@ pub struct CpuEngine {
 }
 
 impl CpuEngine {
-    /// Wraps a device.
-    pub fn new(device: CpuDevice, n_vocab: usize) -> Self {
-        Self { device, n_vocab, sampler: None, pending: None, next_position: 0 }
+    /// Wraps a model.
+    pub fn new(model: Leader, n_vocab: usize) -> Self {
+        Self { model, n_vocab, sampler: None, pending: None, next_position: 0 }
     }
 
-    fn draw(&mut self, mask: Option<&[u32]>) -> Sampled {
-        self.advance();
+    fn draw(&mut self, mask: Option<&[u32]>) -> Result<Sampled> {
+        self.advance()?;
         let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
-        let last = self.device.n_tokens() - 1;
-        let sampled = sampler.sample(self.device.logits(last..last + 1), mask);
+        let last = self.model.n_tokens() - 1;
+        let sampled = sampler.sample(self.model.logits(last..last + 1)?, mask);
         self.pending = Some(sampled.token);
-        sampled
+        Ok(sampled)
     }
 
-    fn draw_guessed(&mut self, guesses: &[u32]) -> Vec<Sampled> {
-        let Some(pending) = self.pending.take() else { return vec![self.draw(None)] };
+    fn draw_guessed(&mut self, guesses: &[u32]) -> Result<Vec<Sampled>> {
+        let Some(pending) = self.pending.take() else { return Ok(vec![self.draw(None)?]) };
         let chunk: Vec<u32> = [pending].into_iter().chain(guesses.iter().copied()).collect();
-        self.device.extend(&chunk, self.next_position);
+        self.model.extend(&chunk, self.next_position)?;
         let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
         let mut drawn = Vec::with_capacity(chunk.len());
-        let logits = self.device.logits(0..chunk.len());
+        let logits = self.model.logits(0..chunk.len())?;
         for (row, logits) in logits.chunks_exact_mut(self.n_vocab).enumerate() {
             let sampled = sampler.sample(logits, None);
             let is_right = guesses.get(row) == Some(&sampled.token);
@@ -306,7 +326,7 @@ impl CpuEngine {
         // What was computed beyond is overwritten.
         self.next_position += drawn.len();
         self.pending = drawn.last().map(|sampled| sampled.token);
-        drawn
+        Ok(drawn)
     }
 }
 
@@ -319,7 +339,7 @@ impl Sink for CpuEngine {
         rows: Range<usize>,
         bytes: &[u8],
     ) -> Result<()> {
-        self.device.write(id, segment, section, rows, bytes)
+        self.model.write(id, segment, section, rows, bytes)
     }
 }
 
@@ -337,15 +357,18 @@ impl Engine for CpuEngine {
     }
 
     fn caches(&self) -> &[CacheShape] {
-        self.device.caches()
+        self.model.caches()
     }
 
     fn device_name(&self) -> String {
-        "CPU".to_owned()
+        match self.model.n_threads() {
+            1 => "CPU".to_owned(),
+            n_threads => format!("CPU, {n_threads} threads"),
+        }
     }
 
     fn memory(&self) -> MemoryUse {
-        self.device.memory()
+        self.model.memory()
     }
 
     fn in_use(&self, parked: u64) -> u64 {
@@ -358,7 +381,7 @@ impl Engine for CpuEngine {
 
     fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.device.extend(tokens, position);
+            self.model.extend(tokens, position)?;
             self.pending = None;
             self.next_position = position + tokens.len();
             Ok(())
@@ -371,7 +394,7 @@ impl Engine for CpuEngine {
         position: usize,
     ) -> LocalFuture<'a, Result<Vec<f32>>> {
         Box::pin(async move {
-            let states = self.device.hidden_states(tokens, position);
+            let states = self.model.hidden_states(tokens, position)?;
             self.pending = None;
             self.next_position = position + tokens.len();
             Ok(states)
@@ -380,19 +403,19 @@ impl Engine for CpuEngine {
 
     fn logits(&mut self) -> LocalFuture<'_, Result<Vec<f32>>> {
         Box::pin(async move {
-            let n_tokens = self.device.n_tokens();
-            Ok(self.device.logits(0..n_tokens).to_vec())
+            let n_tokens = self.model.n_tokens();
+            Ok(self.model.logits(0..n_tokens)?.to_vec())
         })
     }
 
     fn park(&mut self, n_positions: usize, _: usize) -> LocalFuture<'_, Result<Option<Parked>>> {
-        let parked = self.device.park(n_positions).map(Parked::Cpu);
-        Box::pin(async { Ok(parked) })
+        let parked = self.model.park(n_positions);
+        Box::pin(async { Ok(parked?.map(Parked::Cpu)) })
     }
 
-    fn unpark(&mut self, parked: &Parked) {
+    fn unpark(&mut self, parked: &Parked) -> Result<()> {
         match parked {
-            Parked::Cpu(caches) => self.device.unpark(caches),
+            Parked::Cpu(caches) => self.model.unpark(caches),
             #[cfg(feature = "gpu")]
             Parked::Gpu(_) => panic!("caches go back to the device they came from"),
         }
@@ -408,7 +431,7 @@ impl Engine for CpuEngine {
     }
 
     fn decode(&mut self, n_tokens: usize) -> LocalFuture<'_, Result<Vec<Sampled>>> {
-        Box::pin(async move { Ok((0..n_tokens).map(|_| self.draw(None)).collect()) })
+        Box::pin(async move { (0..n_tokens).map(|_| self.draw(None)).collect() })
     }
 
     fn max_guesses(&self) -> usize {
@@ -419,18 +442,19 @@ impl Engine for CpuEngine {
         &'a mut self,
         guesses: &'a [u32],
     ) -> LocalFuture<'a, Result<Vec<Sampled>>> {
-        Box::pin(async move { Ok(self.draw_guessed(guesses)) })
+        Box::pin(async move { self.draw_guessed(guesses) })
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self) -> Result<()> {
         if let Some(token) = self.pending.take() {
-            self.device.extend(&[token], self.next_position);
+            self.model.extend(&[token], self.next_position)?;
             self.next_position += 1;
         }
+        Ok(())
     }
 
     fn decode_within<'a>(&'a mut self, mask: &'a [u32]) -> LocalFuture<'a, Result<Sampled>> {
-        Box::pin(async move { Ok(self.draw(Some(mask))) })
+        Box::pin(async move { self.draw(Some(mask)) })
     }
 }
 
@@ -471,8 +495,8 @@ mod tests {
             for window in [None, Some(1), Some(1000)] {
                 for context_length in [1, 300, 5000] {
                     let plan = plan(layout, 100, window);
-                    let needed = CpuDevice::needed(&plan, context_length);
-                    let device = CpuDevice::new(plan, context_length).unwrap();
+                    let needed = CpuDevice::needed(&Program::whole(&plan), context_length);
+                    let device = CpuDevice::new(&plan, context_length).unwrap();
                     assert_eq!(device.memory(), needed, "{layout:?}, {context_length}");
                 }
             }
@@ -494,7 +518,7 @@ mod tests {
             (Layout::Vector, 4),
         ] {
             let n_blocks = if layout == Layout::Vector { 1000 } else { 1000 * N_COLS as u64 / 32 };
-            let needed = CpuDevice::needed(&plan(layout, 1000, None), 1);
+            let needed = CpuDevice::needed(&Program::whole(&plan(layout, 1000, None)), 1);
             assert_eq!(needed.weights, n_blocks * bytes, "{layout:?}");
         }
     }
@@ -504,7 +528,7 @@ mod tests {
         // As packed these rows would fit.
         let plan = plan(Layout::U4, (ADDRESSABLE / 40) as usize, None);
         assert!(plan.weights.packed_bytes() <= ADDRESSABLE);
-        let needed = CpuDevice::needed(&plan, 1).total();
+        let needed = CpuDevice::needed(&Program::whole(&plan), 1).total();
         let error = check_addressable(needed, 32).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert_eq!(error.detail("needed"), Some(&needed.into()));
@@ -518,7 +542,7 @@ mod tests {
         let plan = plan(Layout::F32, 1, None);
         // Keys and values of one head of 8 elements.
         let longest = (ADDRESSABLE / (2 * 8 * 4)) as usize;
-        let needed = |n: usize| CpuDevice::needed(&plan, n).total();
+        let needed = |n: usize| CpuDevice::needed(&Program::whole(&plan), n).total();
         check_addressable(needed(longest / 10 * 9), 32).unwrap();
         check_addressable(needed(longest), 32).unwrap_err();
     }
@@ -526,7 +550,7 @@ mod tests {
     #[test]
     fn a_cache_that_no_memory_holds_is_refused_and_nothing_stays() {
         let plan = plan(Layout::F32, 1, None);
-        let needed = CpuDevice::needed(&plan, usize::MAX >> 8);
+        let needed = CpuDevice::needed(&Program::whole(&plan), usize::MAX >> 8);
         let created = pollster::block_on(create_engine(&DeviceKind::Cpu, &plan, usize::MAX >> 8));
         let Err(error) = created else { panic!("no memory holds so many positions") };
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);

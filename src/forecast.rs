@@ -160,7 +160,7 @@ fn expected_between(
         (Some(granted), _, _) => (all, granted),
         #[cfg(feature = "gpu")]
         (None, Some(limit), DeviceKind::Gpu(_)) => ((0.0, 0.0), limit),
-        (None, Some(limit), DeviceKind::Cpu) => (all, limit),
+        (None, Some(limit), DeviceKind::Cpu | DeviceKind::Threads(_)) => (all, limit),
         (None, None, _) => (all, f64::NAN),
     };
     let needed = number("needed").unwrap_or(f64::NAN);

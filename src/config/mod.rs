@@ -7,6 +7,8 @@
 mod gguf;
 mod hugging_face;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// Longest context that is planned for, in tokens. Larger values in a file are taken for damage.
@@ -98,7 +100,7 @@ pub struct ExpertsConfig {
 }
 
 /// Which two elements of a head rotate together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RopePairing {
     /// Elements `2i` and `2i + 1`: what converters to GGUF make of Llama.
     Adjacent,

@@ -1,6 +1,7 @@
 //! The operations on the CPU: one file an operation, twins of `gpu::ops` and of the shaders.
 //!
-//! [`CpuDevice`] holds a plan's weights, buffers and caches in memory and carries the plan out.
+//! [`CpuDevice`] holds a plan's weights, buffers and caches in memory and carries the plan out: the whole of
+//! it, or one thread's share ([`program`], [`team`]).
 //! [`mod@reference`] states each operation in its plainest form; tests compare everything with it.
 
 mod attention;
@@ -10,15 +11,25 @@ mod input;
 mod lanes;
 mod linear;
 mod product;
+mod program;
 pub mod reference;
 mod rope;
 mod route;
 mod sample;
+pub mod team;
+#[cfg(not(target_arch = "wasm32"))]
+mod threads;
 mod weights;
 
 use std::ops::Range;
 
-pub use self::{attention::ParkedCache, sample::Sampler, weights::CpuWeight};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::threads::Threads;
+pub use self::{attention::ParkedCache, program::Program, sample::Sampler, weights::CpuWeight};
+use self::{
+    program::{Gather, Step},
+    team::Exchange,
+};
 use crate::{
     engine::MemoryUse,
     error::Result,
@@ -27,9 +38,11 @@ use crate::{
     weights::{Section, Sink, WeightId},
 };
 
-/// A plan with its weights, activations and caches in memory.
+/// A program with its weights, activations and caches in memory.
 pub struct CpuDevice {
-    plan: Plan,
+    program: Program,
+    /// The way to the threads that have the other shares.
+    exchange: Option<Box<dyn Exchange>>,
     weights: Vec<CpuWeight>,
     /// Activations of the chunk being computed, by [`BufferId`].
     buffers: Vec<Vec<f32>>,
@@ -40,6 +53,8 @@ pub struct CpuDevice {
     linear: linear::Scratch,
     experts: experts::Scratch,
     scores: Vec<f32>,
+    /// What another thread has shown.
+    shown: Vec<f32>,
     /// Tokens of the last chunk.
     n_tokens: usize,
 }
@@ -52,47 +67,61 @@ pub const MAX_CHUNK: usize = 32;
 pub const MAX_EVALUATION: usize = 8;
 
 impl CpuDevice {
-    /// Bytes that `plan` takes with `context_length` positions.
-    pub fn needed(plan: &Plan, context_length: usize) -> MemoryUse {
-        let buffers: u64 = n_values(plan).map(|n| 4 * n).sum();
+    /// Bytes that `program` takes with `context_length` positions.
+    pub fn needed(program: &Program, context_length: usize) -> MemoryUse {
+        let buffers: u64 = program.n_values().map(|n| 4 * n).sum();
         MemoryUse {
-            weights: plan.weights.weights.iter().map(CpuWeight::needed).sum(),
-            caches: plan
+            weights: program.weights.iter().map(CpuWeight::needed).sum(),
+            caches: program
                 .caches
                 .iter()
                 .map(|&shape| attention::Cache::needed(shape, context_length))
                 .sum(),
-            scratch: buffers + 8 * plan.rope.n_entries(context_length),
+            scratch: buffers + 8 * program.rope.n_entries(context_length),
         }
     }
 
-    /// Allocates everything that `plan` needs for `context_length` positions; weights are zero until they
-    /// are written through [`Sink`].
+    /// All of `plan`, see [`with`](Self::with).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(plan: &Plan, context_length: usize) -> Result<Self> {
+        Self::with(Program::whole(plan), context_length, None)
+    }
+
+    /// Allocates everything that `program` needs for `context_length` positions; weights are zero until they
+    /// are written through [`Sink`]. A share has an exchange with the threads that have the others.
     ///
     /// # Errors
     /// `out_of_memory` with the bytes needed and those there were.
-    pub fn new(plan: Plan, context_length: usize) -> Result<Self> {
-        let mut allocation = Allocation::of(Self::needed(&plan, context_length).total());
-        let weights = &plan.weights.weights;
-        let caches = &plan.caches;
+    pub fn with(
+        program: Program,
+        context_length: usize,
+        exchange: Option<Box<dyn Exchange>>,
+    ) -> Result<Self> {
+        let mut allocation = Allocation::of(Self::needed(&program, context_length).total());
+        let (weights, caches) = (&program.weights, &program.caches);
         Ok(Self {
             weights: weights
                 .iter()
                 .map(|weight| CpuWeight::new(weight, &mut allocation))
                 .collect::<Result<_>>()?,
-            buffers: n_values(&plan)
+            buffers: program
+                .n_values()
                 .map(|n_values| allocation.room_for(n_values))
                 .collect::<Result<_>>()?,
             caches: caches
                 .iter()
                 .map(|&shape| attention::Cache::new(shape, context_length, &mut allocation))
                 .collect::<Result<_>>()?,
-            rotations: plan.rope.entries(context_length)?,
+            rotations: program.rope.entries(context_length)?,
             linear: linear::Scratch::default(),
             experts: experts::Scratch::default(),
             scores: Vec::new(),
+            shown: Vec::new(),
             n_tokens: 0,
-            plan,
+            program,
+            exchange,
         })
     }
 
@@ -118,80 +147,191 @@ impl CpuDevice {
 
     /// Computes the layers for `tokens` at successive positions from `position`.
     ///
+    /// # Errors
+    /// `device_lost` when another thread has ended.
+    ///
     /// # Panics
     /// When `tokens` is empty or a token is not below `n_vocab`: callers have checked.
-    pub fn extend(&mut self, tokens: &[u32], position: usize) {
-        self.run(0..self.plan.layers.len(), tokens, position);
+    pub fn extend(&mut self, tokens: &[u32], position: usize) -> Result<()> {
+        self.run(0..self.program.steps.len(), tokens, position)
     }
 
     /// As [`extend`](Self::extend), and gives what `hidden` holds after the embedding and after each
     /// layer, [n_layers + 1, n_tokens, width].
-    pub fn hidden_states(&mut self, tokens: &[u32], position: usize) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    pub fn hidden_states(&mut self, tokens: &[u32], position: usize) -> Result<Vec<f32>> {
         let mut states = Vec::new();
         let mut start = 0;
-        for end in self.plan.layer_ends.clone() {
-            self.run(start..end, tokens, position);
-            states.extend_from_slice(&self.buffers[self.plan.head.x.0]);
+        for end in self.program.step_ends.clone() {
+            self.run(start..end, tokens, position)?;
+            states.extend_from_slice(&self.buffers[self.program.head.x.0]);
             start = end;
         }
-        states
+        Ok(states)
     }
 
-    fn run(&mut self, ops: Range<usize>, tokens: &[u32], position: usize) {
+    fn run(&mut self, steps: Range<usize>, tokens: &[u32], position: usize) -> Result<()> {
         assert!(!tokens.is_empty(), "a chunk has at least one token");
         self.n_tokens = tokens.len();
-        for index in ops {
-            match self.plan.layers[index] {
-                Op::Embed { table, out } => {
-                    let n_values = tokens.len() * self.width(out);
-                    let out = resized(&mut self.buffers[out.0], n_values);
-                    embed::embed(&self.weights[table.0], tokens, out);
-                }
-                Op::Linear(linear) => self.linear(&linear, 0..tokens.len()),
-                Op::Rope { qkv, cache, heads: _, pairing, n_rot } => rope::rope(
-                    &mut self.buffers[qkv.0],
-                    &mut self.caches[cache.0],
-                    &self.rotations,
-                    position,
-                    pairing,
-                    n_rot,
-                ),
-                Op::Attention { qkv, cache, out, heads, scale, sinks } => {
-                    let mut attended = std::mem::take(&mut self.buffers[out.0]);
-                    resized(&mut attended, tokens.len() * heads.q_width());
-                    attention::attention(
-                        &self.buffers[qkv.0],
-                        &self.caches[cache.0],
-                        position,
-                        scale,
-                        sinks.map(|id| self.weights[id.0].vector()),
-                        &mut self.scores,
-                        &mut attended,
-                    );
-                    self.buffers[out.0] = attended;
-                }
-                Op::Route { logits, n_used, out } => {
-                    let mut routing = std::mem::take(&mut self.buffers[out.0]);
-                    resized(&mut routing, tokens.len() * 2 * n_used);
-                    let n_experts = self.width(logits);
-                    route::route(&self.buffers[logits.0], n_experts, n_used, &mut routing);
-                    self.buffers[out.0] = routing;
-                }
-                Op::Experts(experts) => self.experts(&experts),
+        for index in steps {
+            match self.program.steps[index] {
+                Step::Op(op) => self.op(&op, tokens, position),
+                Step::Embed { table, first, out } => self.embed(table, first, out, tokens)?,
+                Step::Slice(gather) => self.slice(gather),
+                Step::Gather(gather) => self.gather(gather)?,
             }
+        }
+        Ok(())
+    }
+
+    fn op(&mut self, op: &Op, tokens: &[u32], position: usize) {
+        match *op {
+            Op::Embed { table, out } => {
+                let n_values = tokens.len() * self.width(out);
+                let out = resized(&mut self.buffers[out.0], n_values);
+                embed::embed(&self.weights[table.0], tokens, out);
+            }
+            Op::Linear(linear) => self.linear(&linear, 0..tokens.len()),
+            Op::Rope { qkv, cache, heads: _, pairing, n_rot } => rope::rope(
+                &mut self.buffers[qkv.0],
+                &mut self.caches[cache.0],
+                &self.rotations,
+                position,
+                pairing,
+                n_rot,
+            ),
+            Op::Attention { qkv, cache, out, heads, scale, sinks } => {
+                let mut attended = std::mem::take(&mut self.buffers[out.0]);
+                resized(&mut attended, tokens.len() * heads.q_width());
+                attention::attention(
+                    &self.buffers[qkv.0],
+                    &self.caches[cache.0],
+                    position,
+                    scale,
+                    sinks.map(|id| self.weights[id.0].vector()),
+                    &mut self.scores,
+                    &mut attended,
+                );
+                self.buffers[out.0] = attended;
+            }
+            Op::Route { logits, n_used, out } => {
+                let mut routing = std::mem::take(&mut self.buffers[out.0]);
+                resized(&mut routing, tokens.len() * 2 * n_used);
+                let n_experts = self.width(logits);
+                route::route(&self.buffers[logits.0], n_experts, n_used, &mut routing);
+                self.buffers[out.0] = routing;
+            }
+            Op::Experts(experts) => self.experts(&experts),
         }
     }
 
-    /// Logits of tokens `rows` of the last chunk, [rows, n_vocab].
-    pub fn logits(&mut self, rows: Range<usize>) -> &mut [f32] {
-        let head = self.plan.head;
-        self.linear(&head, rows);
-        &mut self.buffers[head.out.0]
+    /// This thread's rows of a table, and the others' from them.
+    fn embed(
+        &mut self,
+        table: WeightId,
+        first: usize,
+        out: BufferId,
+        tokens: &[u32],
+    ) -> Result<()> {
+        let (weight, width) = (&self.weights[table.0], self.width(out));
+        let mut rows = std::mem::take(&mut self.buffers[out.0]);
+        resized(&mut rows, tokens.len() * width).fill(0.0);
+        for (token, row) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
+            if let Some(token) = (*token as usize).checked_sub(first)
+                && token < weight.n_rows
+            {
+                embed::embed(weight, &[token as u32], row);
+            }
+        }
+        let exchange = self.exchange.as_mut().expect(SHARED);
+        exchange.show(&rows)?;
+        for rank in (0..exchange.size()).filter(|rank| *rank != exchange.rank()) {
+            exchange.read(rank, resized(&mut self.shown, rows.len()));
+            rows.iter_mut().zip(&self.shown).for_each(|(x, shown)| *x += shown);
+        }
+        self.buffers[out.0] = rows;
+        Ok(())
     }
 
-    /// The key/value caches of the plan.
+    /// Copies this thread's columns of a buffer.
+    fn slice(&mut self, Gather { part, out, n_rows, split }: Gather) {
+        let exchange = self.exchange.as_ref().expect(SHARED);
+        let columns = split.of(exchange.rank(), exchange.size());
+        let mut sliced = std::mem::take(&mut self.buffers[part.0]);
+        resized(&mut sliced, self.n_tokens * n_rows * columns.len());
+        let rows = self.buffers[out.0].chunks_exact(split.width);
+        for (row, sliced) in rows.zip(sliced.chunks_exact_mut(columns.len())) {
+            sliced.copy_from_slice(&row[columns.clone()]);
+        }
+        self.buffers[part.0] = sliced;
+    }
+
+    /// Fills a buffer with the columns of all threads.
+    fn gather(&mut self, Gather { part, out, n_rows, split }: Gather) -> Result<()> {
+        let n_rows = self.n_tokens * n_rows;
+        let exchange = self.exchange.as_mut().expect(SHARED);
+        exchange.show(&self.buffers[part.0])?;
+        let out = resized(&mut self.buffers[out.0], n_rows * split.width);
+        for rank in 0..exchange.size() {
+            let columns = split.of(rank, exchange.size());
+            let shown = resized(&mut self.shown, n_rows * columns.len());
+            exchange.read(rank, shown);
+            let rows = out.chunks_exact_mut(split.width);
+            for (row, shown) in rows.zip(shown.chunks_exact(columns.len())) {
+                row[columns.clone()].copy_from_slice(shown);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows numbers to the other threads, and gives what these show, as many numbers each.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn show(&mut self, values: &[f32]) -> Result<&[f32]> {
+        let exchange = self.exchange.as_mut().expect(SHARED);
+        exchange.show(values)?;
+        let shown = resized(&mut self.shown, exchange.size() * values.len());
+        for (rank, shown) in shown.chunks_exact_mut(values.len()).enumerate() {
+            exchange.read(rank, shown);
+        }
+        Ok(shown)
+    }
+
+    /// Logits of tokens `rows` of the last chunk, [rows, n_vocab]; empty but for the first thread.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    pub fn logits(&mut self, rows: Range<usize>) -> Result<&mut [f32]> {
+        let head = self.program.head;
+        let n_rows = rows.len();
+        self.linear(&head, rows);
+        let Some(Gather { part, out, split, .. }) = self.program.logits else {
+            return Ok(&mut self.buffers[head.out.0]);
+        };
+        let exchange = self.exchange.as_mut().expect(SHARED);
+        let width = self.program.widths[out.0];
+        let (mut all, own) = (std::mem::take(&mut self.buffers[out.0]), &self.buffers[part.0]);
+        resized(&mut all, n_rows * width);
+        for row in 0..n_rows {
+            let n_own = own.len() / n_rows;
+            exchange.show(&own[row * n_own..][..n_own])?;
+            if width > 0 {
+                for rank in 0..exchange.size() {
+                    let row = &mut all[row * width..][..width];
+                    exchange.read(rank, &mut row[split.of(rank, exchange.size())]);
+                }
+            }
+        }
+        self.buffers[out.0] = all;
+        Ok(&mut self.buffers[out.0])
+    }
+
+    /// The key/value caches, as far as this thread holds them.
     pub fn caches(&self) -> &[CacheShape] {
-        &self.plan.caches
+        &self.program.caches
     }
 
     /// Number of tokens in the last chunk.
@@ -211,7 +351,7 @@ impl CpuDevice {
     }
 
     fn width(&self, id: BufferId) -> usize {
-        self.plan.buffers[id.0].width
+        self.program.widths[id.0]
     }
 
     fn linear(&mut self, linear: &Linear, rows: Range<usize>) {
@@ -254,13 +394,8 @@ impl CpuDevice {
     }
 }
 
-/// Numbers of a chunk in each activation buffer.
-fn n_values(plan: &Plan) -> impl Iterator<Item = u64> {
-    plan.buffers.iter().enumerate().map(|(index, buffer)| {
-        let n_rows = if index == plan.head.out.0 { MAX_EVALUATION } else { MAX_CHUNK };
-        buffer.width as u64 * n_rows as u64
-    })
-}
+/// What a device with a share has.
+const SHARED: &str = "threads that share a plan have an exchange";
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(len, 0.0);

@@ -421,12 +421,13 @@ impl Engine for GpuEngine {
         })
     }
 
-    fn unpark(&mut self, parked: &Parked) {
+    fn unpark(&mut self, parked: &Parked) -> Result<()> {
         match parked {
             Parked::Gpu(parked) => parked.unpark(&self.context, &self.buffers.caches),
             Parked::Cpu(_) => panic!("caches go back to the device they came from"),
         }
         self.pending = false;
+        Ok(())
     }
 
     fn resume(&mut self, params: &SamplingParams, prompt: &[u32], generated: &[u32]) -> Result<()> {
@@ -456,8 +457,9 @@ impl Engine for GpuEngine {
         Box::pin(self.draw(n_tokens, None))
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self) -> Result<()> {
         self.submit_to_logits();
+        Ok(())
     }
 
     fn decode_within<'a>(&'a mut self, mask: &'a [u32]) -> LocalFuture<'a, Result<Sampled>> {

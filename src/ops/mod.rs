@@ -8,17 +8,19 @@
 
 pub mod rope;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     config::RopePairing,
     weights::{Precision, WeightId, WeightTable},
 };
 
 /// Index of an activation buffer in its plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BufferId(pub usize);
 
 /// Index of a key/value cache in its plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CacheId(pub usize);
 
 /// An activation buffer.
@@ -31,7 +33,7 @@ pub struct Buffer {
 }
 
 /// The shape of attention: heads and the cache they read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heads {
     /// Number of query heads.
     pub n_heads: usize,
@@ -52,6 +54,11 @@ impl Heads {
         self.n_heads * self.head_dim
     }
 
+    /// Query heads that share keys and values.
+    pub const fn group(self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
     /// Width of a row of keys, and of values.
     pub const fn kv_width(self) -> usize {
         self.n_kv_heads * self.head_dim
@@ -63,7 +70,7 @@ impl Heads {
 const RING_SLACK: usize = 1024;
 
 /// A key/value cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheShape {
     /// Shape of a position.
     pub heads: Heads,
@@ -87,7 +94,7 @@ impl CacheShape {
 }
 
 /// RMSNorm ahead of a matrix: `x · gain / √(mean(x²) + eps)`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Norm {
     /// The gain vector.
     pub gain: WeightId,
@@ -96,7 +103,7 @@ pub struct Norm {
 }
 
 /// What becomes of the product of a [`Op::Linear`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Then {
     /// It is the output.
     Store,
@@ -108,7 +115,7 @@ pub enum Then {
 }
 
 /// A product with a matrix: `out = then(norm(x) · weightᵀ + bias)`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Linear {
     /// The matrix, [n_out, n_in].
     pub weight: WeightId,
@@ -125,7 +132,7 @@ pub struct Linear {
 }
 
 /// Products with the matrices of the experts that each token was routed to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Experts {
     /// A matrix for each expert, [n_experts, n_out, n_in].
     pub weight: WeightId,
@@ -148,7 +155,7 @@ pub struct Experts {
 }
 
 /// What becomes of the products of [`Op::Experts`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ThenExperts {
     /// The gated unit of gpt-oss, over matrices whose rows are gates, then ups:
     /// `g · sigmoid(1.702 g) · (u + 1)` with `g` at most `limit`, `u` within `±limit`. From
@@ -166,7 +173,7 @@ pub enum ThenExperts {
 pub const SWIGLU_ALPHA: f32 = 1.702;
 
 /// One step of a plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// Rows of a table for the chunk's tokens: `out[t] = table[tokens[t]]`.
     Embed {

@@ -5,13 +5,15 @@
 //! for the rest. The rotation of position `p` is the complex product of two entries, exact to f32
 //! rounding, and both tables together stay small at any context length.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{error::Result, memory::room_for};
 
 /// Positions that the fine table covers.
 pub const FINE_POSITIONS: usize = 256;
 
 /// Angular frequencies, and the factor on rotated vectors.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RopeTable {
     /// Radians a position, one for each rotated pair.
     pub frequencies: Vec<f64>,

@@ -143,7 +143,7 @@ impl Session {
     async fn take_up(&mut self, generation: &mut Generation) -> Result<()> {
         let Some(kept) = generation.kept.take() else { return Ok(()) };
         self.set_aside(&kept.conversation.tokens).await?;
-        self.put_back(&kept.conversation);
+        self.put_back(&kept.conversation)?;
         drop(kept);
         // The token drawn last was not in the caches yet; what follows comes of it.
         match generation.generated.last() {
@@ -226,7 +226,7 @@ impl Session {
             let batch_started = turn.host.now();
             let mask = match &mut generation.guide {
                 Some(guide) => {
-                    self.engine.advance();
+                    self.engine.advance()?;
                     // The last token is in the cache from here on, whatever becomes of the grammar.
                     self.note_cached(pending.take());
                     guide.next()?

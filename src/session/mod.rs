@@ -372,7 +372,7 @@ impl Session {
         let returning = self.shelf.take(tokens, &self.cached);
         self.set_aside(tokens).await?;
         if let Some(conversation) = returning {
-            self.put_back(&conversation);
+            self.put_back(&conversation)?;
         }
         Ok(())
     }
@@ -404,11 +404,12 @@ impl Session {
         }
     }
 
-    fn put_back(&mut self, conversation: &ParkedConversation) {
-        self.engine.unpark(&conversation.caches);
+    fn put_back(&mut self, conversation: &ParkedConversation) -> Result<()> {
+        self.engine.unpark(&conversation.caches)?;
         self.cached.clone_from(&conversation.tokens);
         self.written = conversation.written;
         self.is_aside = false;
+        Ok(())
     }
 
     /// Of the first `n_common` positions, how many can be continued: all of them, or none if a ring has

@@ -29,7 +29,7 @@ pub enum Precision {
 /// How the elements of a matrix or vector are held.
 ///
 /// Scales are f16, but for [`Layout::Fp4`]. Products of two scales in K-quants are rounded to f16 (relative error 2⁻¹¹).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Layout {
     /// 4-bit codes `q` and a pair `(d, m)` a block: `d·q + m`, `q` from 0 to 15. Byte `j` of a block
     /// holds element `j` in its low and element `j + 16` in its high half.

@@ -14,6 +14,8 @@ mod pieces;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 pub use builder::WeightTableBuilder;
 pub use layout::{BLOCK, Layout, Precision};
 pub use load::{Keeper, LoadProgress, Loaded, NoKeeper, fetch_missing, load, load_pieces};
@@ -22,13 +24,14 @@ pub use pieces::{FilePieces, Piece, Pieces};
 use crate::{checkpoint::DType, error::Result};
 
 /// Index of a weight in its [`WeightTable`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WeightId(pub usize);
 
 /// A matrix or vector of the plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Weight {
     /// Name in the plan, such as `layers.12.attn.qkv`.
+    #[serde(skip)]
     pub name: String,
     /// Number of rows (outputs); the length of a vector.
     pub n_rows: usize,
@@ -41,7 +44,7 @@ pub struct Weight {
 }
 
 /// Which rows of a weight are used together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grouping {
     /// Each row alone.
     Rows,
@@ -52,13 +55,14 @@ pub enum Grouping {
 }
 
 /// Successive rows of a weight in one layout.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Segment {
     /// How the rows are held.
     pub layout: Layout,
     /// Which rows of the weight.
     pub rows: Range<usize>,
     /// Where they come from.
+    #[serde(skip)]
     pub parts: Vec<Part>,
 }
 

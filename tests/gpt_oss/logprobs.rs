@@ -15,7 +15,7 @@ use super::model::{CONTEXT, Golden, NoHost, devices, folder, session};
 /// bits, and its logits are up to a thousandth off.
 fn tolerance(device: &DeviceKind) -> f32 {
     match device {
-        DeviceKind::Cpu => 2e-3,
+        DeviceKind::Cpu | DeviceKind::Threads(_) => 2e-3,
         DeviceKind::Gpu(_) => 1e-4,
     }
 }

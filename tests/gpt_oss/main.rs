@@ -19,6 +19,7 @@ mod real_vocabulary;
 mod reread;
 mod ring;
 mod split;
+mod threads;
 #[path = "../checkpoint/writer.rs"]
 #[expect(dead_code, reason = "these tests change files that are there")]
 mod writer;

@@ -1,11 +1,11 @@
 //! Whole models against a plain forward pass in double precision over the file's decoded tensors.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use pesi::{
     checkpoint::{DType, Gguf, Parsed, TensorTable, dequantize},
     config::{ModelConfig, RopePairing, RopeScaling},
-    cpu::reference,
+    cpu::{Threads, reference},
     engine::{DeviceKind, create_engine},
     gpu::context::AdapterHints,
     ops::{Heads, Then},
@@ -104,14 +104,25 @@ fn reference_logits(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
 }
 
 fn logits_on(device: &DeviceKind, bytes: &[u8], precision: Precision, tokens: &[u32]) -> Vec<f32> {
+    named_logits_on(device, bytes, precision, tokens).1
+}
+
+/// The name of what computed, and the logits after each of `tokens`.
+fn named_logits_on(
+    device: &DeviceKind,
+    bytes: &[u8],
+    precision: Precision,
+    tokens: &[u32],
+) -> (String, Vec<f32>) {
     pollster::block_on(async {
         let (folder, entry) = Bytes(bytes.to_vec()).in_folder();
         let Opened { description, sources, .. } = Description::open(&folder, &entry).await.unwrap();
         let plan = description.plan(precision).unwrap();
         let mut engine = create_engine(device, &plan, 256).await.unwrap();
         load(&sources, &plan.weights, engine.as_mut()).await.unwrap();
+        let name = engine.device_name();
         let mut session = Session::new(engine, description, 256);
-        session.logits(tokens, &NoHost, &|| false).await.unwrap()
+        (name, session.logits(tokens, &NoHost, &|| false).await.unwrap())
     })
 }
 
@@ -165,6 +176,21 @@ fn every_kind_of_llama_matches_a_plain_forward_pass() {
             let found = logits_on(device, &bytes, Precision::Exact, &tokens);
             let nmse = worst_nmse(&found, &expected);
             assert!(nmse <= 1e-4, "{name}, {kind:?}: NMSE {nmse:.2e}");
+        }
+    }
+}
+
+#[test]
+fn threads_compute_what_one_computes() {
+    let tokens: Vec<u32> = (0..41).map(|i| i * 37 % 257).collect();
+    let threads = DeviceKind::Threads(Rc::new(Threads::new(2)));
+    for (seed, kind) in kinds().into_iter().enumerate() {
+        let bytes = write(&kind, &mut Random(seed as u64));
+        for precision in [Precision::Exact, Precision::Compact] {
+            let [alone, together] = [&DeviceKind::Cpu, &threads]
+                .map(|device| named_logits_on(device, &bytes, precision, &tokens));
+            assert_eq!([alone.0.as_str(), together.0.as_str()], ["CPU", "CPU, 2 threads"]);
+            assert!(alone.1 == together.1, "{kind:?}, {precision:?}");
         }
     }
 }

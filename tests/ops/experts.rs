@@ -165,14 +165,14 @@ impl Case {
             head: Linear { weight: WeightId(0), bias: None, norm: None, x, out, then: Then::Store },
             n_vocab: 0,
         };
-        let mut device = CpuDevice::new(plan, 1).unwrap();
+        let mut device = CpuDevice::new(&plan, 1).unwrap();
         for (index, part) in parts.iter().enumerate() {
             part.write_to(&mut device, WeightId(index));
         }
         device.set_buffer(x, &self.x);
         device.set_buffer(routing, &self.routing);
         device.set_buffer(out, &self.residual);
-        device.extend(&vec![0; self.n_tokens], 0);
+        device.extend(&vec![0; self.n_tokens], 0).unwrap();
         device.buffer(out).to_vec()
     }
 
@@ -436,8 +436,8 @@ fn routed_on_cpu(logits: &[f32], n_experts: usize, n_used: usize) -> Vec<f32> {
         head: Linear { weight: WeightId(0), bias: None, norm: None, x, out, then: Then::Store },
         n_vocab: 0,
     };
-    let mut device = CpuDevice::new(plan, 1).unwrap();
+    let mut device = CpuDevice::new(&plan, 1).unwrap();
     device.set_buffer(x, logits);
-    device.extend(&vec![0; logits.len() / n_experts], 0);
+    device.extend(&vec![0; logits.len() / n_experts], 0).unwrap();
     device.buffer(out).to_vec()
 }

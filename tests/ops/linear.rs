@@ -106,13 +106,13 @@ impl Case {
             head,
             n_vocab: 0,
         };
-        let mut device = CpuDevice::new(plan, 1).unwrap();
+        let mut device = CpuDevice::new(&plan, 1).unwrap();
         for (index, part) in parts.iter().enumerate() {
             part.write_to(&mut device, WeightId(index));
         }
         device.set_buffer(x, &self.x);
         device.set_buffer(out, &self.residual);
-        device.logits(0..self.n_tokens).to_vec()
+        device.logits(0..self.n_tokens).unwrap().to_vec()
     }
 
     fn on_gpu(&self, device: &Device, as_vector: bool) -> Vec<f32> {
@@ -296,8 +296,8 @@ fn embedded_on_cpu(table: &Matrix, tokens: &[u32]) -> Vec<f32> {
         },
         n_vocab: 0,
     };
-    let mut device = CpuDevice::new(plan, 1).unwrap();
+    let mut device = CpuDevice::new(&plan, 1).unwrap();
     table.write_to(&mut device, WeightId(0));
-    device.extend(tokens, 0);
+    device.extend(tokens, 0).unwrap();
     device.buffer(out).to_vec()
 }

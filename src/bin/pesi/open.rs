@@ -1,9 +1,10 @@
 //! From command-line arguments to a session.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, rc::Rc, time::Instant};
 
 use pesi::{
     Error, Result,
+    cpu::Threads,
     engine::{DeviceKind, MemoryUse, create_engine},
     gpu::context::AdapterHints,
     session::{Description, Entry, Host, Opened, Session, default_context_length},
@@ -83,7 +84,7 @@ pub fn context_length(args: &ModelArgs, description: &Description) -> Result<usi
 impl Device {
     pub fn kind(self) -> DeviceKind {
         match self {
-            Self::Cpu => DeviceKind::Cpu,
+            Self::Cpu => DeviceKind::Threads(Rc::new(Threads::of_machine())),
             Self::Gpu => DeviceKind::Gpu(AdapterHints::default()),
         }
     }
