@@ -268,7 +268,7 @@ impl Load<'_> {
             context_length,
             vocabulary_size: config.n_vocab,
             device: match self.options.target.device {
-                DeviceKind::Cpu => "cpu",
+                DeviceKind::Cpu | DeviceKind::Threads(_) => "cpu",
                 DeviceKind::Gpu(_) => "webgpu",
             },
             memory: Memory::new(engine_memory, Some(heap_bytes())),

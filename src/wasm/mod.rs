@@ -17,6 +17,7 @@ mod opfs;
 mod options;
 mod reporter;
 mod sums;
+mod team;
 
 use std::{
     cell::{Cell, RefCell},

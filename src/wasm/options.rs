@@ -1,5 +1,7 @@
 //! Plain objects from and to JavaScript, typed.
 
+use std::rc::Rc;
+
 use js_sys::{Function, Reflect};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
@@ -9,6 +11,7 @@ use super::{
     folder::{KnownFolder, PickedFiles, UrlFolder},
     http::OnBytes,
     sums::Sums,
+    team::Team,
 };
 use crate::{
     chat::harmony::{CHANNELS, MessageKind, ResponseFormat, Role},
@@ -218,14 +221,19 @@ impl LoadOptions {
 }
 
 impl Target {
-    /// Reads `{ device, adapter?, precision, contextLength?, signal }`.
+    /// Reads `{ device, adapter?, team?, precision, contextLength?, signal }`.
     ///
     /// # Errors
     /// `invalid_argument` naming the parameter.
     pub fn from_js(value: &JsValue) -> Result<Self> {
         let plain: PlainTarget = from_js(value.clone())?;
         let device = match plain.device.as_str() {
-            "cpu" => DeviceKind::Cpu,
+            "cpu" => match Reflect::get(value, &"team".into()) {
+                Ok(team) if !team.is_undefined() => {
+                    DeviceKind::Threads(Rc::new(team.unchecked_into::<Team>()))
+                }
+                _ => DeviceKind::Cpu,
+            },
             "webgpu" => DeviceKind::Gpu(plain.adapter.map_or_else(AdapterHints::default, hints)),
             other => {
                 return Err(Error::argument("no such value")

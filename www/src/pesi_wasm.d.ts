@@ -5,6 +5,7 @@
  * Everything that fails throws an object with `name: "PesiError"`, `kind`, `message` and `details`.
  */
 
+import type { Board } from "./board.js";
 import type { Target } from "./device.js";
 import type { GenerationResult, MemoryInUse, Progress, StoredModel, Verification } from "./types.js";
 import type {
@@ -20,8 +21,8 @@ import type {
   StoredPlace,
 } from "./protocol.js";
 
-/** Fetches and starts the module; by default from pesi_wasm_bg.wasm beside the bindings. */
-export default function init(): Promise<unknown>;
+/** Starts the module; by default it is fetched from pesi_wasm_bg.wasm beside the bindings. */
+export default function init(options?: { module_or_path: WebAssembly.Module }): Promise<unknown>;
 
 /** The models in browser storage; with `incomplete` also those that are there in part. */
 export function listModels(options: { incomplete: boolean }): Promise<StoredModel[]>;
@@ -65,6 +66,14 @@ export class Model {
   begin(options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean }): Generation;
   memoryInUse(): MemoryInUse;
   dispose(): Promise<{ freedBytes: number }>;
+}
+
+/** A thread's share of a model. */
+export class Follower {
+  /** Allocates what `program`, which the engine gave to a team, needs. */
+  constructor(program: unknown, contextLength: number, board: Board);
+  /** Carries out an order that the engine gave to a team. Waits for other threads. */
+  obey(words: Uint32Array, bytes: Uint8Array): void;
 }
 
 /** An answer under way. */
