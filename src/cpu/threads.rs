@@ -2,11 +2,12 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use super::{
@@ -55,6 +56,8 @@ fn recruit(programs: Vec<Program>, context_length: usize, most_shown: usize) -> 
     let board = Arc::new(Board {
         places: (0..size).map(|_| Place::new(most_shown)).collect(),
         is_over: AtomicBool::new(false),
+        n_asleep: Mutex::new(0),
+        shown: Condvar::new(),
     });
     let place = |rank| Box::new(AtBoard { board: board.clone(), rank, turn: 0 });
     let mut crew = Crew { board: board.clone(), followers: Vec::new() };
@@ -145,6 +148,18 @@ struct Board {
     places: Vec<Place>,
     /// Set when a thread has ended.
     is_over: AtomicBool,
+    /// Threads that sleep until another has shown something.
+    n_asleep: Mutex<usize>,
+    shown: Condvar,
+}
+
+impl Board {
+    /// Wakes threads that sleep.
+    fn wake(&self) {
+        if *self.n_asleep.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
+            self.shown.notify_all();
+        }
+    }
 }
 
 /// What one thread shows. It writes the two pages in turn: by the time it comes back to one, all have
@@ -170,8 +185,40 @@ struct AtBoard {
     turn: u32,
 }
 
-/// Looks at what another thread has shown before this one lets others run meanwhile.
-const SPINS: u32 = 20_000;
+/// Looks at another thread's turn before this one sleeps: a few dozen microseconds.
+const LOOKS: u32 = 1_000;
+
+/// How long it sleeps at most before it looks again.
+const NAP: Duration = Duration::from_millis(1);
+
+impl AtBoard {
+    /// Whether thread `rank` has shown what belongs to this turn; others are at most a turn ahead.
+    fn has_shown(&self, rank: usize) -> bool {
+        let turn = self.board.places[rank].turn.load(Ordering::Acquire);
+        matches!(turn.wrapping_sub(self.turn), 0 | 1)
+    }
+
+    fn wait(&self, rank: usize) -> Result<()> {
+        for _ in 0..LOOKS {
+            if self.has_shown(rank) {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        let Board { is_over, n_asleep, shown, .. } = &*self.board;
+        // Whoever panicked holding the count has not changed it.
+        let mut count = n_asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        while !self.has_shown(rank) && !is_over.load(Ordering::Acquire) {
+            count = match shown.wait_timeout(count, NAP) {
+                Ok((count, _)) => count,
+                Err(error) => error.into_inner().0,
+            };
+        }
+        *count -= 1;
+        if self.has_shown(rank) { Ok(()) } else { Err(thread_lost()) }
+    }
+}
 
 impl Exchange for AtBoard {
     fn rank(&self) -> usize {
@@ -190,22 +237,8 @@ impl Exchange for AtBoard {
             shown.store(value.to_bits(), Ordering::Relaxed);
         }
         own.turn.store(self.turn, Ordering::Release);
-        for place in &self.board.places {
-            let mut n_looks = 0;
-            // Others are at most a turn ahead.
-            while !matches!(place.turn.load(Ordering::Acquire).wrapping_sub(self.turn), 0 | 1) {
-                if self.board.is_over.load(Ordering::Acquire) {
-                    return Err(thread_lost());
-                }
-                n_looks += 1;
-                if n_looks < SPINS {
-                    std::hint::spin_loop();
-                } else {
-                    thread::yield_now();
-                }
-            }
-        }
-        Ok(())
+        self.board.wake();
+        (0..self.size()).try_for_each(|rank| self.wait(rank))
     }
 
     fn read(&self, rank: usize, out: &mut [f32]) {
