@@ -19,7 +19,7 @@ const INTERRUPTED = 130;
  * @throws {ToolError} with what the page says where it cannot load or answer.
  */
 export async function ask({ question, device, models }) {
-  const local = await openLocalPage({ models });
+  const local = await openLocalPage({ models, isolated: true });
   const interruption = new AbortController();
   const interrupt = () => {
     interruption.abort();

@@ -69,7 +69,7 @@ async function measure(device, { rounds, answerTokens }) {
   let page;
   for (let round = 0; round < rounds; round++) {
     await browser?.close();
-    browser = await openLocalPage();
+    browser = await openLocalPage({ isolated: true });
     for (const kind of ["cold", "warm"]) {
       await page?.close().catch(() => {});
       page = await browser.openBlank();

@@ -75,8 +75,8 @@ const TYPES = {
  * @param {string[]} [options.models] folders to look in for `/models/`, in order, before the
  *   repository's own: models in one file, and folders of files.
  * @param {string} [options.folder] what is served beside models, by default the built package.
- * @param {boolean} [options.isolated] adds the headers of cross-origin isolation, which Pesi does
- *   not need.
+ * @param {boolean} [options.isolated] adds the headers of cross-origin isolation, with which Pesi has
+ *   several threads on the CPU.
  * @param {Record<string, string>} [options.pages] further pages and scripts by path, for tests.
  * @param {(path: string) => Promise<void>} [options.pace] awaited before each piece of a file
  *   that is sent, so that a test can hold a download.

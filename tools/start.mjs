@@ -1,7 +1,7 @@
 /**
  * From a fresh clone to an answer: fetches what is missing, builds, and serves the demo page.
  *
- *     npm start [-- --port N] [--models FOLDER]... [--isolated]
+ *     npm start [-- --port N] [--models FOLDER]...
  *     npm start -- --ask "QUESTION" [--device auto|cpu|webgpu]
  *
  * With `--ask` the question is typed into the page in a Chromium without a window, and the page's
@@ -26,7 +26,6 @@ async function start() {
       device: { type: "string", default: "auto" },
       port: { type: "string" },
       models: { type: "string", multiple: true },
-      isolated: { type: "boolean" },
     },
   });
   if (!DEVICES.includes(values.device)) {
@@ -40,8 +39,8 @@ async function start() {
   else await ask({ question: values.ask, device: values.device, models: values.models });
 }
 
-async function serve({ port, models, isolated }) {
-  const options = { models, isolated };
+async function serve({ port, models }) {
+  const options = { models, isolated: true };
   const server =
     port === undefined
       ? await startServer({ ...options, port: PORT }).catch(() => startServer(options))

@@ -1,6 +1,6 @@
 /**
  * SmolLM2 in the browser against a float32 reference: logits at every position of three prompts and
- * up to 64 greedy tokens, on WebGPU and on the CPU. The native tests read the same golden files.
+ * up to 64 greedy tokens, on WebGPU and on the CPU, with one thread and with several. The native tests read the same golden files.
  */
 import assert from "node:assert/strict";
 import path from "node:path";
@@ -21,16 +21,24 @@ const tensors = readSafetensors(
   path.join(root, "tests/golden/smollm2/golden_compact.safetensors"),
 );
 
-for (const device of ["cpu", "webgpu"]) {
-  describe(`SmolLM2 on ${device}`, () => {
+/** Only the pages of an isolated server may have threads. */
+const WAYS = [
+  { device: "cpu", isolated: false, name: /^CPU \(WebAssembly SIMD\)$/ },
+  { device: "cpu", isolated: true, name: /^CPU \(WebAssembly SIMD, [2-9] threads\)$/ },
+  { device: "webgpu", isolated: false, name: /./ },
+];
+
+for (const { device, isolated, name } of WAYS) {
+  describe(`SmolLM2 on ${device}${isolated ? " with threads" : ""}`, () => {
     let harness;
     let page;
 
     before(async () => {
-      harness = await openHarness();
+      harness = await openHarness({ isolated });
       page = await harness.openBlank();
       const found = await page.evaluate(loadModel, { model: defaultModelPath, device });
-      assert.equal(found, device);
+      assert.equal(found.device, device);
+      assert.match(found.deviceName, name);
     });
 
     after(() => harness?.close());
@@ -90,7 +98,7 @@ function goldenLogits(prompt) {
 async function loadModel({ model, device }) {
   const { load } = await import("/pesi.js");
   globalThis.model = await load(model, { device });
-  return globalThis.model.info.device;
+  return globalThis.model.info;
 }
 
 async function computeLogits({ tokens, columns }) {

@@ -11,24 +11,27 @@ import { openHarness } from "./support.mjs";
 /** Two tokens. */
 const REPEATED = "and then ";
 
-/** Prompts and numbers of tokens by device; a software WebGPU adapter takes long for each. */
+/** Prompts and numbers of tokens; a software WebGPU adapter takes long for each. */
+const CPU = {
+  device: "cpu",
+  prompt: "<|im_start|>user\nTell me a story about a lighthouse.<|im_end|>\n<|im_start|>assistant\n",
+  nSampled: 6,
+  nGreedy: 6,
+  shortRepeats: 32,
+};
 const SCOPES = {
-  cpu: {
-    prompt: "<|im_start|>user\nTell me a story about a lighthouse.<|im_end|>\n<|im_start|>assistant\n",
-    nSampled: 6,
-    nGreedy: 6,
-    shortRepeats: 32,
-  },
-  webgpu: { prompt: "Once upon a time", nSampled: 3, nGreedy: 3, shortRepeats: 16 },
+  "the CPU": CPU,
+  "threads of the CPU": { ...CPU, isolated: true },
+  WebGPU: { device: "webgpu", prompt: "Once upon a time", nSampled: 3, nGreedy: 3, shortRepeats: 16 },
 };
 
-for (const [device, { prompt, nSampled, nGreedy, shortRepeats }] of Object.entries(SCOPES)) {
-  describe(`a model on ${device}`, () => {
+for (const [name, { device, isolated, prompt, nSampled, nGreedy, shortRepeats }] of Object.entries(SCOPES)) {
+  describe(`a model on ${name}`, () => {
     let harness;
     let page;
 
     before(async () => {
-      harness = await openHarness();
+      harness = await openHarness({ isolated });
       page = await harness.openBlank();
       await page.evaluate(async (options) => {
         const { load } = await import("/pesi.js");

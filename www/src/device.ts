@@ -1,7 +1,7 @@
 /** Which device a model runs on: WebGPU on a real adapter, the CPU elsewhere, and the reason in words for people. */
 
 import { PesiError, toWire } from "./errors.js";
-import { Team } from "./team.js";
+import type { Team } from "./team.js";
 
 /** What the engine needs to know of the WebGPU adapter beyond what it can ask for itself. */
 export interface AdapterFacts {
@@ -29,6 +29,11 @@ export interface Target {
   readonly adapter?: AdapterFacts;
   /** More threads for the CPU, where there are any to be had. */
   readonly team?: Team | undefined;
+}
+
+/** The CPU by name, with so many threads. */
+export function cpuName(threads: number): string {
+  return threads === 1 ? "CPU (WebAssembly SIMD)" : `CPU (WebAssembly SIMD, ${threads} threads)`;
 }
 
 /** Names of adapters that compute on the CPU, for browsers that do not say so with `isFallbackAdapter`. */
@@ -70,32 +75,18 @@ export async function workOn<T>(
   work: (target: Target) => Promise<T>,
 ): Promise<{ readonly result: T; readonly choice: DeviceChoice }> {
   const { device } = choice;
-  if (device === "cpu") {
-    const team = Team.forThisMachine();
-    let threads = 1;
-    try {
-      const result = await work({ device, team });
-      threads = team?.threads ?? 1;
-      return { result, choice: { ...choice, name: cpuName(threads) } };
-    } finally {
-      if (threads === 1) team?.close();
-    }
-  }
+  const target = device === "webgpu" ? { device, adapter: choice.adapter } : { device };
   try {
-    return { result: await work({ device, adapter: choice.adapter }), choice };
+    return { result: await work(target), choice };
   } catch (error) {
     const { kind, message } = toWire(error);
-    if (requested !== "auto" || kind !== "no_adapter") throw error;
+    if (requested !== "auto" || device !== "webgpu" || kind !== "no_adapter") throw error;
     return workOn(requested, cpu(`The GPU cannot run this model: ${message}.`), work);
   }
 }
 
 function cpu(reason: string): DeviceChoice {
   return { device: "cpu", name: cpuName(1), reason };
-}
-
-function cpuName(threads: number): string {
-  return threads === 1 ? "CPU (WebAssembly SIMD)" : `CPU (WebAssembly SIMD, ${threads} threads)`;
 }
 
 async function findAdapter(gpu: GPU | undefined, secureContext: boolean): Promise<GPUAdapter | string> {

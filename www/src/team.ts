@@ -12,16 +12,35 @@ function threadsFor(concurrency: number): number {
   return concurrency <= 2 ? concurrency : Math.min(MOST_THREADS, concurrency >> 1);
 }
 
+/**
+ * Does `work` for the CPU, with a team if there can be one. It stays for a model that has come to use it.
+ *
+ * @returns also how many threads were used
+ */
+export async function withTeam<T>(
+  work: (team: Team | undefined) => Promise<T>,
+): Promise<{ readonly result: T; readonly threads: number }> {
+  const team = Team.forThisMachine();
+  let threads = 1;
+  try {
+    const result = await work(team);
+    threads = team?.threads ?? 1;
+    return { result, threads };
+  } finally {
+    if (threads === 1) team?.close();
+  }
+}
+
 /** What the engine calls to have more threads. It starts them as soon as it is made, which takes a while. */
 export class Team {
   /** Threads that there may be, this one among them. */
   readonly size: number;
-  #workers: Worker[];
+  #others: Thread[];
   #threads = 1;
 
   private constructor(size: number) {
     this.size = size;
-    this.#workers = startWorkers(size - 1);
+    this.#others = startThreads(size - 1);
   }
 
   /** A team as large as this machine has use for; none where memory may not be shared. */
@@ -47,16 +66,14 @@ export class Team {
     mostShown: number,
   ): Promise<Board> {
     this.#threads = 1;
-    const missing = programs.length - this.#workers.length;
-    if (missing > 0) this.#workers.push(...startWorkers(missing));
-    for (const worker of this.#workers.splice(programs.length)) worker.terminate();
+    this.#others.push(...startThreads(programs.length - this.#others.length));
+    for (const { worker } of this.#others.splice(programs.length)) worker.terminate();
     const board = planBoard(programs.length + 1, mostShown);
     await Promise.all(
-      this.#workers.map((worker, index) => {
-        const ready = answerOf(worker);
+      this.#others.map((thread, index) => {
         const place = { board, rank: index + 1 };
-        post(worker, { type: "join", module, program: programs[index], contextLength, ...place });
-        return ready;
+        post(thread, { type: "join", module, program: programs[index], contextLength, ...place });
+        return thread.joined;
       }),
     );
     this.#threads = board.size;
@@ -66,33 +83,44 @@ export class Team {
   /** Has the worker `rank` carry out an order; both arrays are copied. */
   tell(rank: number, words: Uint32Array, bytes: Uint8Array): void {
     const copies = { words: words.slice(), bytes: bytes.slice() };
-    const worker = this.#workers[rank - 1]!;
-    post(worker, { type: "order", ...copies }, [copies.words.buffer, copies.bytes.buffer]);
+    post(this.#others[rank - 1]!, { type: "order", ...copies }, [copies.words.buffer, copies.bytes.buffer]);
   }
 
   /** Ends the workers. */
   close(): void {
-    for (const worker of this.#workers.splice(0)) worker.terminate();
+    for (const { worker } of this.#others.splice(0)) worker.terminate();
   }
 }
 
-function startWorkers(count: number): Worker[] {
-  const start = (): Worker =>
-    new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "pesi-thread" });
-  return Array.from({ length: count }, start);
+interface Thread {
+  readonly worker: Worker;
+  /** Settles when it has its share, or has failed before. */
+  readonly joined: Promise<void>;
 }
 
-function post(worker: Worker, message: ToThread, transfer: Transferable[] = []): void {
-  worker.postMessage(message, transfer);
+function startThreads(count: number): Thread[] {
+  return Array.from({ length: Math.max(count, 0) }, startThread);
 }
 
-function answerOf(worker: Worker): Promise<void> {
-  return new Promise((resolve, reject) => {
+function startThread(): Thread {
+  const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "pesi-thread" });
+  const joined = new Promise<void>((resolve, reject) => {
     const fail = (reason: string): void => reject(new PesiError("unsupported", `A thread failed: ${reason}`));
     worker.onmessage = ({ data }: MessageEvent<FromThread>): void => {
       if (data.type === "ready") resolve();
       else fail(data.error.message);
     };
-    worker.onerror = ({ message }): void => fail(message || "its script could not be loaded");
+    worker.onerror = (event): void => {
+      // Else it would count as a failure of this worker, which goes on without.
+      event.preventDefault();
+      fail(event.message || "its script could not be loaded");
+    };
   });
+  // It may fail before anybody waits for it.
+  joined.catch(() => {});
+  return { worker, joined };
+}
+
+function post({ worker }: Thread, message: ToThread, transfer: Transferable[] = []): void {
+  worker.postMessage(message, transfer);
 }

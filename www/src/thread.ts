@@ -48,8 +48,8 @@ scope.onmessage = ({ data: message }) => {
   try {
     follower?.obey(message.words, message.bytes);
   } catch (error) {
-    // The owner, which may be waiting, reports that a thread is lost; why is for the console.
+    // The owner, which may be waiting, tells that a thread is lost; why is for developers.
     board?.fail();
-    throw error;
+    console.error(error);
   }
 };

@@ -4,7 +4,7 @@
  * tokenizes is answered at once.
  */
 
-import { chooseDevice, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
+import { chooseDevice, cpuName, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel, type Generation } from "./pesi_wasm.js";
 import type {
@@ -16,6 +16,7 @@ import type {
   Request,
   ToWorker,
 } from "./protocol.js";
+import { withTeam } from "./team.js";
 import { Turns } from "./turns.js";
 import type { GenerationResult } from "./types.js";
 
@@ -118,17 +119,21 @@ const handlers: Handlers = {
   },
 };
 
-/** Starts the module, chooses the device, and does `work` for it. */
+/** Starts the module, chooses the device, and does `work` for it, on the CPU with more threads if there are any. */
 async function onDevice<T>(
   requested: "auto" | "webgpu" | "cpu",
   work: (target: Target) => Promise<T>,
 ): Promise<{ readonly result: T; readonly choice: DeviceChoice }> {
   requestSubgroupsAlways(globalThis.GPUAdapter);
-  const [choice] = await Promise.all([
+  const [chosen] = await Promise.all([
     chooseDevice(requested, navigator.gpu as GPU | undefined, scope.isSecureContext),
     initWasm(),
   ]);
-  return workOn(requested, choice, work);
+  const { result: done, choice } = await workOn(requested, chosen, async (target) =>
+    target.device === "cpu" ? withTeam((team) => work({ ...target, team })) : { result: await work(target), threads: 1 },
+  );
+  const { result, threads } = done;
+  return { result, choice: threads > 1 ? { ...choice, name: cpuName(threads) } : choice };
 }
 
 function loaded(): Model {
