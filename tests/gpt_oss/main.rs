@@ -13,6 +13,7 @@ mod forecast;
 mod formats;
 mod golden;
 mod logprobs;
+mod memory;
 mod model;
 mod real_vocabulary;
 #[path = "../checkpoint/reread.rs"]

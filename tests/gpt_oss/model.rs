@@ -80,7 +80,8 @@ pub fn session(
     Session::new(engine, description, context_length)
 }
 
-fn open(
+/// The model at `path` on a device, and what it is.
+pub fn open(
     path: &Path,
     device: &DeviceKind,
     precision: Precision,
