@@ -18,29 +18,54 @@ use crate::{
 pub struct AttentionShape {
     /// Width of a head.
     pub head_dim: u32,
+    /// Heads that share keys and values.
+    pub group: u32,
     /// Whether a token sees a window only.
     pub window: bool,
     /// Whether heads have sinks.
     pub sinks: bool,
     /// Whether the cache is f32.
     pub full: bool,
-    /// Which elements rotate together, where queries and the key are rotated on the way.
+    /// Which elements rotate together, where queries and the key of one token are rotated on the way.
     pub rotates: Option<RopePairing>,
 }
 
 impl AttentionShape {
+    /// Rows of queries that share a workgroup, with the threads of it; none where each has its own.
+    fn rows(self, target: &Target<'_>) -> Option<(u32, u32)> {
+        let (most, rows) = match self.rotates {
+            Some(_) => (target.tuning.attention_rows, self.group),
+            None => (target.tuning.attention_chunk_rows, target.tuning.max_chunk * self.group),
+        };
+        // What `attention_rows.wgsl` asks for.
+        let fit = (1024 / self.head_dim * 4).min(most).min(rows.next_multiple_of(4));
+        let threads = target.capabilities.subgroup.filter(|&size| size >= 4)?.min(32);
+        (fit >= 4 && rows > 1).then_some((fit, threads))
+    }
+
     /// The variant for a device, unsplit.
     pub fn variant(self, target: &Target<'_>) -> Variant {
-        let workgroup = (self.head_dim / 2).max(target.tuning.attention_workgroup);
-        let variant = Variant::new("attention")
+        let rows = self.rows(target);
+        // Lanes of a CPU's vectors load numbers one by one, of whatever width.
+        let halves = target.capabilities.f16 && !(rows.is_some() && target.capabilities.software);
+        let variant = Variant::new(if rows.is_some() { "attention_rows" } else { "attention" })
             .define_if(self.full, "FULL_CACHE")
-            .define_if(target.capabilities.f16 && !self.full, "HALF_CACHE")
+            .define_if(halves && !self.full, "HALF_CACHE")
             .define_if(self.window, "WINDOW")
             .define_if(self.sinks, "SINKS")
             .define_if(self.rotates.is_some(), "ROTATE")
             .define_if(self.rotates == Some(RopePairing::Halves), "HALVES")
             .number("HEAD_DIM", self.head_dim);
-        target.lanes(variant, workgroup, workgroup)
+        match rows {
+            Some((rows, threads)) => variant
+                .number("QUADS", rows / 4)
+                .number("LANES", threads)
+                .number("PAIRS", (self.head_dim / 2).div_ceil(threads)),
+            None => {
+                let workgroup = (self.head_dim / 2).max(target.tuning.attention_workgroup);
+                target.lanes(variant, workgroup, workgroup)
+            }
+        }
     }
 }
 
@@ -83,9 +108,10 @@ pub fn record<'a>(
     Operands { qkv, rotation, cache, scale, sinks, splits, out }: Operands<'a>,
 ) {
     let CacheShape { heads, window } = cache.shape;
-    let n_heads = heads.n_heads as u32;
+    let (n_heads, n_kv_heads) = (heads.n_heads as u32, heads.n_kv_heads as u32);
     let shape = AttentionShape {
         head_dim: heads.head_dim as u32,
+        group: n_heads / n_kv_heads,
         window: window.is_some(),
         sinks: sinks.is_some(),
         full: cache.full,
@@ -124,12 +150,17 @@ pub fn record<'a>(
     let n_splits = move |extent: Extent| {
         if extent.n_tokens == 1 { tuning.n_splits(extent.n_keys.min(most_keys)) } else { 1 }
     };
+    let rows = shape.rows(target);
+    let grid = move |n_tokens: u32, n_splits: u32| match rows {
+        Some((rows, _)) => [(shape.group * n_tokens).div_ceil(rows), n_kv_heads, n_splits],
+        None => [n_heads, n_tokens, n_splits],
+    };
     let whole = n_splits.clone();
     recorder.dispatch(
         "attention",
         variant.clone(),
         bindings(out),
-        Box::new(move |extent| (whole(extent) == 1).then_some([n_heads, extent.n_tokens, 1])),
+        Box::new(move |extent| (whole(extent) == 1).then_some(grid(extent.n_tokens, 1))),
     );
     if target.tuning.max_splits == 1 {
         return;
@@ -141,7 +172,7 @@ pub fn record<'a>(
         bindings(splits),
         Box::new(move |extent| {
             let n_splits = split(extent);
-            (n_splits > 1).then_some([n_heads, 1, n_splits])
+            (n_splits > 1).then_some(grid(1, n_splits))
         }),
     );
     recorder.dispatch(

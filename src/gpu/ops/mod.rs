@@ -146,9 +146,11 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
             for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
                 let rotated = [None, Some(RopePairing::Adjacent), Some(RopePairing::Halves)];
                 for rotates in rotated {
-                    let shape = AttentionShape { head_dim, window, sinks, full, rotates };
-                    let variant = shape.variant(target);
-                    variants.extend([variant.clone(), variant.define("SPLIT")]);
+                    for group in [1, 3, 8] {
+                        let shape = AttentionShape { head_dim, group, window, sinks, full, rotates };
+                        let variant = shape.variant(target);
+                        variants.extend([variant.clone(), variant.define("SPLIT")]);
+                    }
                 }
             }
         }
