@@ -1,13 +1,12 @@
-// Causal attention over a cache, as attention.wgsl, with several rows of queries to each key and value: heads
-// that share them, and tokens.
+// Causal attention over a cache, as in attention.wgsl, where several rows of queries share each key and value
+// that is loaded: heads of a group, and tokens. Four rows are a vector.
 //
-// Grid: (tiles of 4 · QUADS rows, key/value heads, splits). Row r of a key/value head is of token r / group,
-// head r % group of its group. Each thread has 4 keys of a tile in the scores, of which the largest and the sum
-// are kept for each row; the same keys' weights then go from thread to thread, each of which has PAIRS pairs of
-// elements of all rows' results. Four rows are a vector. What differs between variants is as in attention.wgsl;
-// with ROTATE the first tile of rows writes key and value into the cache.
-// Limits: HEAD_DIM is a multiple of 8; LANES, the workgroup's threads, are 4 at least and part of one
-// subgroup; QUADS · HEAD_DIM is 1,024 at most.
+// Grid: (tiles of 4 · QUADS rows, key/value heads, splits). Row r of a key/value head is of token r / group and
+// head r % group of its group. Of each tile of keys a thread has 4, with their scores for all rows; then weights
+// go from thread to thread, while each sums PAIRS pairs of elements of all rows' results. SPLIT, WINDOW, SINKS
+// and ROTATE are as in attention.wgsl; the first tile of rows writes key and value into the cache.
+// Limits: HEAD_DIM is a multiple of 8, QUADS · HEAD_DIM is 1,024 at most; the workgroup's threads, LANES, are
+// 4 at least, a power of two and in one subgroup.
 
 #import "cache.wgsl"
 
@@ -34,7 +33,7 @@ fn max_lanes(value: vec4<f32>) -> vec4<f32> {
     return largest;
 }
 
-// What four neighbours from `lane` on have, one in a column.
+// The values of four neighbours from `lane` on, one in a column.
 fn of_lanes(value: vec4<f32>, lane: u32) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupShuffle(value, lane), subgroupShuffle(value, lane + 1u),
         subgroupShuffle(value, lane + 2u), subgroupShuffle(value, lane + 3u));
@@ -49,8 +48,8 @@ fn query(start: u32, i: u32) -> f32 {
 #endif
 }
 
-// Where the cache holds four positions, in a head that starts at `kv_start`: so many after one that
-// is at `first`.
+// Where the cache holds four positions of a head that starts at `kv_start`: `after` one that is at `first`,
+// by less than the ring's size. A division for each would take longer than what is loaded from there.
 fn places(kv_start: u32, first: u32, after: vec4<u32>) -> vec4<u32> {
     let places = first + after;
 #ifdef WINDOW
@@ -93,7 +92,7 @@ fn main(
 #end
     workgroupBarrier();
 
-    // Keys that some row sees, of which this workgroup has its share.
+    // Keys that any of the rows sees, of which this workgroup has its share.
     let first_token = first_row / group;
 #ifdef WINDOW
     let first_seen = max(state.position + first_token + 1u, params.window) - params.window;
@@ -176,7 +175,7 @@ fn main(
     }
 
     for (var tile = first_key; tile < end_key; tile += TILE) {
-        // Positions past the end count as the last one until they are left out.
+        // What is past the end has no weight; the last position is loaded in its place.
         let last = vec4<u32>(end_key - 1u);
         let mine = tile + thread + LANES * vec4<u32>(0u, 1u, 2u, 3u);
         let key_words = places(kv_start, first_place, min(mine, last) - first_key) * (HEAD_DIM / 4u);
@@ -250,7 +249,7 @@ fn main(
                 }
 #end
             }
-            // The next key's weights move up, since an index that is no constant would keep all in memory.
+            // The next keys' weights move up: an index that is not constant would keep all of them in memory.
 #repeat q QUADS
             scores[$q] = mat4x4<f32>(scores[$q][1], scores[$q][2], scores[$q][3], scores[$q][3]);
 #end

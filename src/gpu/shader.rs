@@ -157,7 +157,8 @@ impl Variant {
             let name = format!("${}", words.next().expect("#repeat has a name"));
             let count = words.next().expect("#repeat has a count");
             let number = self.numbers.iter().find(|(name, _)| *name == count);
-            let count = number.map_or_else(|| count.parse().expect("a number"), |&(_, count)| count);
+            let count =
+                number.map_or_else(|| count.parse().expect("a number"), |&(_, count)| count);
             let mut body = String::new();
             let mut depth = 1;
             for line in lines.by_ref() {

@@ -22,8 +22,8 @@ pub struct Tuning {
     pub lane_rows: Option<u32>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
-    /// Rows of queries, at most, that share keys and values in attention of one token, where there are
-    /// subgroups; 1 shares none.
+    /// Rows of queries, at most, that share keys and values in attention of one token: multiples of 4, where
+    /// there are subgroups. 1 is `attention.wgsl`, where each row has a workgroup.
     pub attention_rows: u32,
     /// The same in attention of many tokens.
     pub attention_chunk_rows: u32,
@@ -61,8 +61,8 @@ impl Tuning {
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
-                split_keys: 256,
-                max_splits: 1,
+                split_keys: 512,
+                max_splits: 4,
                 scan_shares: 8,
             }
         } else {
@@ -76,7 +76,8 @@ impl Tuning {
                 lane_rows: None,
                 attention_workgroup: 256,
                 attention_rows: 1,
-                attention_chunk_rows: 8,
+                // Each thread has its part of all rows' results in registers: a larger one, the fewer they are.
+                attention_chunk_rows: if capabilities.subgroup >= Some(32) { 8 } else { 1 },
                 expert_tile: 32,
                 max_chunk: 512,
                 max_batch: 32,

@@ -1,4 +1,5 @@
-//! Attention: twin of `cpu::attention`, `shaders/attention.wgsl` and `shaders/attention_merge.wgsl`.
+//! Attention: twin of `cpu::attention`, `shaders/attention.wgsl`, `shaders/attention_rows.wgsl` and
+//! `shaders/attention_merge.wgsl`.
 
 use super::Target;
 use crate::{
@@ -31,22 +32,22 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// Rows of queries that share a workgroup, with the threads of it; none where each has its own.
+    /// Rows of queries of a workgroup, and its threads, where rows share keys and values.
     fn rows(self, target: &Target<'_>) -> Option<(u32, u32)> {
-        let (most, rows) = match self.rotates {
+        let (most, n_rows) = match self.rotates {
             Some(_) => (target.tuning.attention_rows, self.group),
             None => (target.tuning.attention_chunk_rows, target.tuning.max_chunk * self.group),
         };
-        // What `attention_rows.wgsl` asks for.
-        let fit = (1024 / self.head_dim * 4).min(most).min(rows.next_multiple_of(4));
+        // The limits of `attention_rows.wgsl`.
         let threads = target.capabilities.subgroup.filter(|&size| size >= 4)?.min(32);
-        (fit >= 4 && rows > 1).then_some((fit, threads))
+        let quads = (most / 4).min(n_rows.div_ceil(4)).min(1024 / self.head_dim);
+        (quads > 0).then_some((4 * quads, threads))
     }
 
     /// The variant for a device, unsplit.
     pub fn variant(self, target: &Target<'_>) -> Variant {
         let rows = self.rows(target);
-        // Lanes of a CPU's vectors load numbers one by one, of whatever width.
+        // Each lane of a CPU's vectors loads by itself: two halves in a word are one load.
         let halves = target.capabilities.f16 && !(rows.is_some() && target.capabilities.software);
         let variant = Variant::new(if rows.is_some() { "attention_rows" } else { "attention" })
             .define_if(self.full, "FULL_CACHE")
@@ -99,8 +100,8 @@ pub struct Operands<'a> {
     pub out: &'a GpuBuffer,
 }
 
-/// Records attention of the chunk's queries. A single token with many keys is shared by several
-/// workgroups a head, through `splits`.
+/// Records attention of the chunk's queries. The many keys of a single token are shared by several
+/// workgroups, through `splits`.
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
