@@ -59,6 +59,7 @@ impl AttentionShape {
             .number("HEAD_DIM", self.head_dim);
         match rows {
             Some((rows, threads)) => variant
+                .define("SUBGROUPS")
                 .number("QUADS", rows / 4)
                 .number("LANES", threads)
                 .number("PAIRS", (self.head_dim / 2).div_ceil(threads)),
