@@ -73,7 +73,7 @@ fn main(
 #else
     let n_rows = group * state.n_tokens;
 #endif
-    let first_row = workgroup.x * QUADS * 4u;
+    let first_row = workgroup.x * 4u * QUADS;
     var tokens: array<vec4<u32>, QUADS>;
     var heads: array<vec4<u32>, QUADS>;
 #repeat q QUADS
