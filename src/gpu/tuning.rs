@@ -76,7 +76,7 @@ impl Tuning {
                 lane_rows: None,
                 attention_workgroup: 256,
                 attention_rows: 1,
-                // Each thread has its part of all rows' results in registers: a larger one, the fewer they are.
+                // Registers hold a thread's part of all rows' results, which grows as subgroups shrink.
                 attention_chunk_rows: if capabilities.subgroup >= Some(32) { 8 } else { 1 },
                 expert_tile: 32,
                 max_chunk: 512,
