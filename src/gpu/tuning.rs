@@ -22,6 +22,11 @@ pub struct Tuning {
     pub lane_rows: Option<u32>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
+    /// Rows of queries, at most, that share keys and values in attention of one token: multiples of 4, where
+    /// there are subgroups. 1 is `attention.wgsl`, where each row has a workgroup.
+    pub attention_rows: u32,
+    /// The same in attention of many tokens.
+    pub attention_chunk_rows: u32,
     /// Tokens of a tile in products with experts.
     pub expert_tile: u32,
     /// Tokens in a chunk of prefill.
@@ -51,11 +56,13 @@ impl Tuning {
                 staged: false,
                 lane_rows: Some(16),
                 attention_workgroup: 32,
+                attention_rows: 8,
+                attention_chunk_rows: 8,
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
-                split_keys: 256,
-                max_splits: 1,
+                split_keys: 512,
+                max_splits: 4,
                 scan_shares: 8,
             }
         } else {
@@ -68,6 +75,9 @@ impl Tuning {
                 staged: true,
                 lane_rows: None,
                 attention_workgroup: 256,
+                attention_rows: 1,
+                // Registers hold a thread's part of all rows' results, which grows as subgroups shrink.
+                attention_chunk_rows: if capabilities.subgroup >= Some(32) { 8 } else { 1 },
                 expert_tile: 32,
                 max_chunk: 512,
                 max_batch: 32,

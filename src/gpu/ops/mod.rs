@@ -144,9 +144,11 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         variants.extend(pairings.map(|pairing| rope::variant(pairing, full)));
         for head_dim in HEAD_DIMS {
             for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
-                let rotated = [None, Some(RopePairing::Adjacent), Some(RopePairing::Halves)];
-                for rotates in rotated {
-                    let shape = AttentionShape { head_dim, window, sinks, full, rotates };
+                // How elements are paired and how many heads share keys are independent of each other.
+                let rotated =
+                    [(None, 1), (Some(RopePairing::Adjacent), 1), (Some(RopePairing::Halves), 8)];
+                for (rotates, group) in rotated {
+                    let shape = AttentionShape { head_dim, group, window, sinks, full, rotates };
                     let variant = shape.variant(target);
                     variants.extend([variant.clone(), variant.define("SPLIT")]);
                 }
