@@ -17,9 +17,9 @@ pub struct Tuning {
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
     pub staged: bool,
-    /// Rows of a thread in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
+    /// What a thread computes in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
     /// lanes of a CPU's vectors.
-    pub lane_rows: Option<u32>,
+    pub lane_tile: Option<LaneTile>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
     /// Rows of queries, at most, that share keys and values in attention of one token: multiples of 4, where
@@ -41,6 +41,15 @@ pub struct Tuning {
     pub scan_shares: u32,
 }
 
+/// The part of a product that a thread computes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneTile {
+    /// Rows of the matrix.
+    pub rows: u32,
+    /// Tokens, in fours.
+    pub quads: u32,
+}
+
 impl Tuning {
     /// The layout for an adapter.
     pub fn for_adapter(capabilities: &Capabilities) -> Self {
@@ -54,7 +63,7 @@ impl Tuning {
                 expert_gates: 8,
                 busy_threads: 0,
                 staged: false,
-                lane_rows: Some(16),
+                lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
                 attention_workgroup: 32,
                 attention_rows: 8,
                 attention_chunk_rows: 8,
@@ -73,7 +82,7 @@ impl Tuning {
                 expert_gates: 2,
                 busy_threads: 65_536,
                 staged: true,
-                lane_rows: None,
+                lane_tile: None,
                 attention_workgroup: 256,
                 attention_rows: 1,
                 // Registers hold a thread's part of all rows' results, which grows as subgroups shrink.

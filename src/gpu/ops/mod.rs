@@ -51,11 +51,21 @@ impl Target<'_> {
         (tuning.staged && fits).then_some(n_cols as u32)
     }
 
+    /// `variant` with inputs that threads of a subgroup load together, where a workgroup is one.
+    fn broadcast(&self, variant: Variant) -> Variant {
+        match self.capabilities.subgroup {
+            Some(size @ (4 | 8 | 16)) if size == self.tuning.matvec_workgroup => {
+                variant.define("SUBGROUPS").define("BROADCAST").define_if(size == 4, "BROADCAST_4")
+            }
+            _ => variant,
+        }
+    }
+
     /// `variant` with the exchange between `lanes` of `workgroup` threads.
     fn lanes(&self, variant: Variant, workgroup: u32, lanes: u32) -> Variant {
         let variant = variant.number("WORKGROUP", workgroup).number("LANES", lanes);
         match self.capabilities.subgroup {
-            _ if lanes == 1 => variant.define("SINGLE_LANE"),
+            _ if lanes == 1 => self.broadcast(variant.define("SINGLE_LANE")),
             Some(size) => variant.define("SUBGROUPS").number("SUBGROUP", size),
             None => variant,
         }
