@@ -2,10 +2,9 @@
 //
 // With SWIGLU the input is one row for all experts and matrices have gates, then ups:
 // out[s, r] = g · sigmoid(1.702 g) · (u + 1), limited, for the expert in each slot s of N_USED.
-// Grid: (slots, workgroups of ROWS · WORKGROUP / LANES outputs): slots come first, since a page may have the
-// experts of one and not of another, and software adapters give each core a part of the grid.
+// Grid: (workgroups of ROWS · WORKGROUP / LANES outputs, slots).
 // Without it, each slot has its own row: out[r] += Σ weight[s] · (x[s] · w[expert of s, r] + bias).
-// Grid: (1, workgroups of as many outputs).
+// Grid: (workgroups of as many outputs).
 // Experts of other pages are left to those pages' dispatches. LANES threads share ROWS rows and stride
 // over their blocks; each weight is read once. With NORM the sum of squares is taken on the way and the
 // factor applied to the product. With ROUTE the experts are those of the logits, and are written down
@@ -81,18 +80,13 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let lane = lane_of(thread);
-    let first_out = (workgroup.y * (WORKGROUP / LANES) + thread / LANES) * ROWS;
+    let lane = thread % LANES;
+    let first_out = (workgroup.x * (WORKGROUP / LANES) + thread / LANES) * ROWS;
 
 #ifdef SWIGLU
 #ifdef ROUTE
     choose(0u, params.all_experts, thread);
-#ifdef BROADCAST
-    // Known to be the same for all threads, which exchange inputs.
-    let expert = workgroupUniformLoad(&chosen[workgroup.x]);
-#else
-    let expert = chosen[workgroup.x];
-#endif
+    let expert = chosen[workgroup.y];
     if (workgroup.x == 0u && workgroup.y == 0u) {
         for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
             routing[slot] = f32(chosen[slot]);
@@ -100,7 +94,7 @@ fn main(
         }
     }
 #else
-    let expert = u32(routing[workgroup.x]);
+    let expert = u32(routing[workgroup.y]);
 #endif
     let is_here = expert - params.first_expert < params.n_experts;
     let first_row = (expert - params.first_expert) * 2u * params.n_out;
@@ -123,7 +117,7 @@ fn main(
     var squares = 0.0;
     if (is_here) {
         for (var block = lane; block < params.n_blocks; block += LANES) {
-            var b = input_block(block * 8u, thread);
+            var b = input_block(block * 8u);
 #ifdef NORM
             squares += block_dot(b, b);
             b = gained(b, block * 8u);
@@ -157,7 +151,7 @@ fn main(
 #endif
             gate = min(gate, params.limit);
             up = clamp(up, -params.limit, params.limit);
-            out[workgroup.x * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+            out[workgroup.y * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
         }
     }
 #else
@@ -189,7 +183,7 @@ fn main(
         let x_start = slot * params.n_blocks * 8u;
         let end = select(0u, params.n_blocks, is_here);
         for (var block = lane; block < end; block += LANES) {
-            let b = arranged(input_block(x_start + block * 8u, thread));
+            let b = arranged(input_block(x_start + block * 8u));
             let b_sum = block_sum(b);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + min(first_out + i, params.n_out - 1u);

@@ -43,7 +43,7 @@ fn main(
     @builtin(num_workgroups) n_workgroups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let lane = lane_of(thread);
+    let lane = thread % LANES;
     let group = (workgroup.y * n_workgroups.x + workgroup.x) * (WORKGROUP / LANES) + thread / LANES;
     let first_row = group * ROWS;
     let x_start = (state.n_tokens - 1u) * params.n_blocks * 8u;
@@ -69,7 +69,7 @@ fn main(
 #else
     var squares = 0.0;
     for (var block = lane; block < params.n_blocks; block += LANES) {
-        var b = input_block(x_start + block * 8u, thread);
+        var b = input_block(x_start + block * 8u);
 #ifdef NORM
         squares += block_dot(b, b);
         b = gained(b, block * 8u);
