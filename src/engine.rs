@@ -1,6 +1,9 @@
 //! What a device does for a session: run chunks of tokens and draw tokens.
 
-use std::{ops::Range, rc::Rc};
+use std::{
+    ops::{Add, Range},
+    rc::Rc,
+};
 
 #[cfg(feature = "gpu")]
 use crate::gpu::{
@@ -34,6 +37,18 @@ impl MemoryUse {
     /// Everything together.
     pub const fn total(self) -> u64 {
         self.weights + self.caches + self.scratch
+    }
+}
+
+impl Add for MemoryUse {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            weights: self.weights + other.weights,
+            caches: self.caches + other.caches,
+            scratch: self.scratch + other.scratch,
+        }
     }
 }
 

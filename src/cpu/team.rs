@@ -5,7 +5,12 @@
 //! [`Exchange`], where each shows what the others need. How orders and numbers travel is the
 //! surroundings' affair: threads of a process ([`threads`](super::threads)), or workers in a browser.
 
-use std::{cell::RefCell, collections::HashMap, ops::Range, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    ops::{Add, Range},
+    rc::Rc,
+};
 
 use super::{
     CpuDevice, ParkedCache,
@@ -304,13 +309,10 @@ impl Leader {
             (0..size).map(|rank| Program::share(plan, rank, size)).unzip();
         let most_shown = programs.iter().map(Program::most_shown).max().unwrap_or(0);
         let others = programs.split_off(1);
-        let mut held = MemoryUse::default();
-        for program in &others {
-            let MemoryUse { weights, caches, scratch } = CpuDevice::needed(program, context_length);
-            held.weights += weights;
-            held.caches += caches;
-            held.scratch += scratch;
-        }
+        let held = others
+            .iter()
+            .map(|program| CpuDevice::needed(program, context_length))
+            .fold(MemoryUse::default(), Add::add);
         let recruits = recruiter.recruit(others, context_length, most_shown).await?;
         let device = CpuDevice::with(programs.remove(0), context_length, Some(recruits.exchange))?;
         let segments = plan
@@ -336,13 +338,8 @@ impl Leader {
 
     /// Bytes held by all threads, but for what products keep.
     pub fn memory(&self) -> MemoryUse {
-        let own = self.device.memory();
         let others = self.team.as_ref().map_or(MemoryUse::default(), |team| team.held);
-        MemoryUse {
-            weights: own.weights + others.weights,
-            caches: own.caches + others.caches,
-            scratch: own.scratch + others.scratch,
-        }
+        self.device.memory() + others
     }
 
     /// The key/value caches of the plan, each as far as this thread holds it.
