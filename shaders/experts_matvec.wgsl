@@ -2,9 +2,10 @@
 //
 // With SWIGLU the input is one row for all experts and matrices have gates, then ups:
 // out[s, r] = g · sigmoid(1.702 g) · (u + 1), limited, for the expert in each slot s of N_USED.
-// Grid: (workgroups of ROWS · WORKGROUP / LANES outputs, slots).
+// Grid: (slots, workgroups of ROWS · WORKGROUP / LANES outputs): slots come first, since a page may have the
+// experts of one and not of another, and software adapters give each core a part of the grid.
 // Without it, each slot has its own row: out[r] += Σ weight[s] · (x[s] · w[expert of s, r] + bias).
-// Grid: (workgroups of as many outputs).
+// Grid: (1, workgroups of as many outputs).
 // Experts of other pages are left to those pages' dispatches. LANES threads share ROWS rows and stride
 // over their blocks; each weight is read once. With NORM the sum of squares is taken on the way and the
 // factor applied to the product. With ROUTE the experts are those of the logits, and are written down
@@ -81,12 +82,12 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let lane = thread % LANES;
-    let first_out = (workgroup.x * (WORKGROUP / LANES) + thread / LANES) * ROWS;
+    let first_out = (workgroup.y * (WORKGROUP / LANES) + thread / LANES) * ROWS;
 
 #ifdef SWIGLU
 #ifdef ROUTE
     choose(0u, params.all_experts, thread);
-    let expert = chosen[workgroup.y];
+    let expert = chosen[workgroup.x];
     if (workgroup.x == 0u && workgroup.y == 0u) {
         for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
             routing[slot] = f32(chosen[slot]);
@@ -94,7 +95,7 @@ fn main(
         }
     }
 #else
-    let expert = u32(routing[workgroup.y]);
+    let expert = u32(routing[workgroup.x]);
 #endif
     let is_here = expert - params.first_expert < params.n_experts;
     let first_row = (expert - params.first_expert) * 2u * params.n_out;
@@ -151,7 +152,7 @@ fn main(
 #endif
             gate = min(gate, params.limit);
             up = clamp(up, -params.limit, params.limit);
-            out[workgroup.y * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+            out[workgroup.x * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
         }
     }
 #else

@@ -240,7 +240,7 @@ pub fn record_last<'a>(
         let lanes = shape.lanes(target, sizes[0]);
         let outputs = tuning.matvec_workgroup / lanes * shape.rows(target);
         let n_slots = if operands.limit().is_some() { operands.n_used as u32 } else { 1 };
-        let grid = [(operands.n_out() as u32).div_ceil(outputs), n_slots, 1];
+        let grid = [n_slots, (operands.n_out() as u32).div_ceil(outputs), 1];
         recorder.dispatch(
             &operands.weight.name,
             shape
