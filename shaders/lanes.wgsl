@@ -4,6 +4,15 @@
 // that the device may use, so that exchanges with thread `i ^ offset` stay inside of one; what spans
 // more goes through workgroup memory. All threads of the workgroup call together.
 
+// The number of a thread among those that it works with.
+fn lane_of(thread: u32) -> u32 {
+#ifdef SINGLE_LANE
+    return 0u;
+#else
+    return thread % LANES;
+#endif
+}
+
 #ifdef SINGLE_LANE
 fn sum_lanes(value: f32, thread: u32) -> f32 {
     return value;

@@ -43,7 +43,7 @@ fn main(
     @builtin(num_workgroups) n_workgroups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let lane = thread % LANES;
+    let lane = lane_of(thread);
     let group = (workgroup.y * n_workgroups.x + workgroup.x) * (WORKGROUP / LANES) + thread / LANES;
     let first_row = group * ROWS;
     let x_start = (state.n_tokens - 1u) * params.n_blocks * 8u;

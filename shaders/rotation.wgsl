@@ -17,8 +17,8 @@ fn rotated(head: u32, i: u32, position: u32) -> f32 {
     }
 #ifdef HALVES
     let n_pairs = params.n_rot / 2u;
-    let pair = i % n_pairs;
     let is_first = i < n_pairs;
+    let pair = select(i - n_pairs, i, is_first);
     let other = qkv[head + select(pair, pair + n_pairs, is_first)];
 #else
     let pair = i / 2u;

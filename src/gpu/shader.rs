@@ -1,9 +1,10 @@
 //! Shader sources and their variants.
 //!
-//! Sources in `shaders/` are WGSL with two additions, expanded here: `#import "file"` inserts a file
-//! once, `#ifdef NAME` … `#else` … `#endif` choose by a variant's defines. A variant's numbers become
-//! `const` declarations in front; they size private arrays and unroll loops, which pipeline-overridable
-//! constants may not.
+//! Sources in `shaders/` are WGSL with three additions, expanded here: `#import "file"` inserts a file
+//! once, `#ifdef NAME` … `#else` … `#endif` choose by a variant's defines, `#repeat x COUNT` … `#end` writes
+//! its lines COUNT times with 0, 1 and so on in the place of `$x`, for indices that must be constants. A
+//! variant's numbers become `const` declarations in front; they size private arrays and unroll loops, which
+//! pipeline-overridable constants may not.
 
 use std::{collections::HashSet, fmt::Write as _};
 
@@ -102,6 +103,7 @@ impl Variant {
         }
         let mut imported = HashSet::new();
         self.expand(self.stem, &mut imported, &mut source);
+        let source = self.repeat(&source);
         match dialect.stores_parameters {
             true => source.replace("var<uniform>", "var<storage, read>"),
             false => source,
@@ -141,6 +143,43 @@ impl Variant {
         }
         assert!(taken.is_empty(), "{stem}.wgsl: #ifdef without #endif");
     }
+    /// `source` with its repetitions written out, innermost last.
+    fn repeat(&self, source: &str) -> String {
+        let mut out = String::new();
+        let mut lines = source.lines();
+        while let Some(line) = lines.next() {
+            let mut words = line.split_whitespace();
+            if words.next() != Some("#repeat") {
+                out.push_str(line);
+                out.push('\n');
+                continue;
+            }
+            let name = format!("${}", words.next().expect("#repeat has a name"));
+            let count = words.next().expect("#repeat has a count");
+            let number = self.numbers.iter().find(|(name, _)| *name == count);
+            let count =
+                number.map_or_else(|| count.parse().expect("a number"), |&(_, count)| count);
+            let mut body = String::new();
+            let mut depth = 1;
+            for line in lines.by_ref() {
+                depth += match line.split_whitespace().next() {
+                    Some("#repeat") => 1,
+                    Some("#end") => -1,
+                    _ => 0,
+                };
+                if depth == 0 {
+                    break;
+                }
+                body.push_str(line);
+                body.push('\n');
+            }
+            assert!(depth == 0, "{}.wgsl: #repeat without #end", self.stem);
+            for i in 0..count {
+                out.push_str(&self.repeat(&body.replace(&name, &i.to_string())));
+            }
+        }
+        out
+    }
 }
 
 macro_rules! files {
@@ -158,6 +197,7 @@ files![
     "attention",
     "attention_merge",
     "block",
+    "cache",
     "choose",
     "embed",
     "experts_group",
