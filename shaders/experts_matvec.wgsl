@@ -81,13 +81,18 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let lane = thread % LANES;
+    let lane = lane_of(thread);
     let first_out = (workgroup.y * (WORKGROUP / LANES) + thread / LANES) * ROWS;
 
 #ifdef SWIGLU
 #ifdef ROUTE
     choose(0u, params.all_experts, thread);
+#ifdef BROADCAST
+    // Known to be the same for all threads, which exchange inputs.
+    let expert = workgroupUniformLoad(&chosen[workgroup.x]);
+#else
     let expert = chosen[workgroup.x];
+#endif
     if (workgroup.x == 0u && workgroup.y == 0u) {
         for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
             routing[slot] = f32(chosen[slot]);
@@ -118,7 +123,7 @@ fn main(
     var squares = 0.0;
     if (is_here) {
         for (var block = lane; block < params.n_blocks; block += LANES) {
-            var b = input_block(block * 8u);
+            var b = input_block(block * 8u, thread);
 #ifdef NORM
             squares += block_dot(b, b);
             b = gained(b, block * 8u);
@@ -184,7 +189,7 @@ fn main(
         let x_start = slot * params.n_blocks * 8u;
         let end = select(0u, params.n_blocks, is_here);
         for (var block = lane; block < end; block += LANES) {
-            let b = arranged(input_block(x_start + block * 8u));
+            let b = arranged(input_block(x_start + block * 8u, thread));
             let b_sum = block_sum(b);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + min(first_out + i, params.n_out - 1u);

@@ -69,7 +69,7 @@ fn main(
 #else
     var squares = 0.0;
     for (var block = lane; block < params.n_blocks; block += LANES) {
-        var b = input_block(x_start + block * 8u);
+        var b = input_block(x_start + block * 8u, thread);
 #ifdef NORM
         squares += block_dot(b, b);
         b = gained(b, block * 8u);

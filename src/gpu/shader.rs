@@ -196,6 +196,7 @@ macro_rules! files {
 files![
     "attention",
     "attention_merge",
+    "attention_rows",
     "block",
     "cache",
     "choose",

@@ -17,11 +17,16 @@ pub struct Tuning {
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
     pub staged: bool,
-    /// Rows of a thread in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
+    /// What a thread computes in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
     /// lanes of a CPU's vectors.
-    pub lane_rows: Option<u32>,
+    pub lane_tile: Option<LaneTile>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
+    /// Rows of queries, at most, that share keys and values in attention of one token: multiples of 4, where
+    /// there are subgroups. 1 is `attention.wgsl`, where each row has a workgroup.
+    pub attention_rows: u32,
+    /// The same in attention of many tokens.
+    pub attention_chunk_rows: u32,
     /// Tokens of a tile in products with experts.
     pub expert_tile: u32,
     /// Tokens in a chunk of prefill.
@@ -34,6 +39,15 @@ pub struct Tuning {
     pub max_splits: u32,
     /// Workgroups that scan logits.
     pub scan_shares: u32,
+}
+
+/// The part of a product that a thread computes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneTile {
+    /// Rows of the matrix.
+    pub rows: u32,
+    /// Tokens, in fours.
+    pub quads: u32,
 }
 
 impl Tuning {
@@ -49,12 +63,14 @@ impl Tuning {
                 expert_gates: 8,
                 busy_threads: 0,
                 staged: false,
-                lane_rows: Some(16),
+                lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
                 attention_workgroup: 32,
+                attention_rows: 1,
+                attention_chunk_rows: 1,
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
-                split_keys: 256,
+                split_keys: 512,
                 max_splits: 1,
                 scan_shares: 8,
             }
@@ -66,8 +82,11 @@ impl Tuning {
                 expert_gates: 2,
                 busy_threads: 65_536,
                 staged: true,
-                lane_rows: None,
+                lane_tile: None,
                 attention_workgroup: 256,
+                attention_rows: 1,
+                // Registers hold a thread's part of all rows' results, which grows as subgroups shrink.
+                attention_chunk_rows: if capabilities.subgroup >= Some(32) { 8 } else { 1 },
                 expert_tile: 32,
                 max_chunk: 512,
                 max_batch: 32,

@@ -196,7 +196,10 @@ pub fn shaders() -> Result<()> {
     for (software, f16, subgroup) in [false, true]
         .into_iter()
         .flat_map(|software| [(software, false), (software, true)])
-        .flat_map(|(software, f16)| [(software, f16, None), (software, f16, Some(4))])
+        .flat_map(|(software, f16)| {
+            let subgroup = if software { 4 } else { 32 };
+            [(software, f16, None), (software, f16, Some(subgroup))]
+        })
     {
         let capabilities = Capabilities {
             name: String::new(),

@@ -1,4 +1,5 @@
-//! Attention: twin of `cpu::attention`, `shaders/attention.wgsl` and `shaders/attention_merge.wgsl`.
+//! Attention: twin of `cpu::attention`, `shaders/attention.wgsl`, `shaders/attention_rows.wgsl` and
+//! `shaders/attention_merge.wgsl`.
 
 use super::Target;
 use crate::{
@@ -18,29 +19,55 @@ use crate::{
 pub struct AttentionShape {
     /// Width of a head.
     pub head_dim: u32,
+    /// Heads that share keys and values.
+    pub group: u32,
     /// Whether a token sees a window only.
     pub window: bool,
     /// Whether heads have sinks.
     pub sinks: bool,
     /// Whether the cache is f32.
     pub full: bool,
-    /// Which elements rotate together, where queries and the key are rotated on the way.
+    /// Which elements rotate together, where queries and the key of one token are rotated on the way.
     pub rotates: Option<RopePairing>,
 }
 
 impl AttentionShape {
+    /// Rows of queries of a workgroup, and its threads, where rows share keys and values.
+    fn rows(self, target: &Target<'_>) -> Option<(u32, u32)> {
+        let (most, n_rows) = match self.rotates {
+            Some(_) => (target.tuning.attention_rows, self.group),
+            None => (target.tuning.attention_chunk_rows, target.tuning.max_chunk * self.group),
+        };
+        // The limits of `attention_rows.wgsl`.
+        let threads = target.capabilities.subgroup.filter(|&size| size >= 4)?.min(32);
+        let quads = (most / 4).min(n_rows.div_ceil(4)).min(1024 / self.head_dim);
+        (quads > 0).then_some((4 * quads, threads))
+    }
+
     /// The variant for a device, unsplit.
     pub fn variant(self, target: &Target<'_>) -> Variant {
-        let workgroup = (self.head_dim / 2).max(target.tuning.attention_workgroup);
-        let variant = Variant::new("attention")
+        let rows = self.rows(target);
+        // Each lane of a CPU's vectors loads by itself: two halves in a word are one load.
+        let halves = target.capabilities.f16 && !(rows.is_some() && target.capabilities.software);
+        let variant = Variant::new(if rows.is_some() { "attention_rows" } else { "attention" })
             .define_if(self.full, "FULL_CACHE")
-            .define_if(target.capabilities.f16 && !self.full, "HALF_CACHE")
+            .define_if(halves && !self.full, "HALF_CACHE")
             .define_if(self.window, "WINDOW")
             .define_if(self.sinks, "SINKS")
             .define_if(self.rotates.is_some(), "ROTATE")
             .define_if(self.rotates == Some(RopePairing::Halves), "HALVES")
             .number("HEAD_DIM", self.head_dim);
-        target.lanes(variant, workgroup, workgroup)
+        match rows {
+            Some((rows, threads)) => variant
+                .define("SUBGROUPS")
+                .number("QUADS", rows / 4)
+                .number("LANES", threads)
+                .number("PAIRS", (self.head_dim / 2).div_ceil(threads)),
+            None => {
+                let workgroup = (self.head_dim / 2).max(target.tuning.attention_workgroup);
+                target.lanes(variant, workgroup, workgroup)
+            }
+        }
     }
 }
 
@@ -74,8 +101,8 @@ pub struct Operands<'a> {
     pub out: &'a GpuBuffer,
 }
 
-/// Records attention of the chunk's queries. A single token with many keys is shared by several
-/// workgroups a head, through `splits`.
+/// Records attention of the chunk's queries. The many keys of a single token are shared by several
+/// workgroups, through `splits`.
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
@@ -83,9 +110,10 @@ pub fn record<'a>(
     Operands { qkv, rotation, cache, scale, sinks, splits, out }: Operands<'a>,
 ) {
     let CacheShape { heads, window } = cache.shape;
-    let n_heads = heads.n_heads as u32;
+    let (n_heads, n_kv_heads) = (heads.n_heads as u32, heads.n_kv_heads as u32);
     let shape = AttentionShape {
         head_dim: heads.head_dim as u32,
+        group: n_heads / n_kv_heads,
         window: window.is_some(),
         sinks: sinks.is_some(),
         full: cache.full,
@@ -124,12 +152,17 @@ pub fn record<'a>(
     let n_splits = move |extent: Extent| {
         if extent.n_tokens == 1 { tuning.n_splits(extent.n_keys.min(most_keys)) } else { 1 }
     };
+    let rows = shape.rows(target);
+    let grid = move |n_tokens: u32, n_splits: u32| match rows {
+        Some((rows, _)) => [(shape.group * n_tokens).div_ceil(rows), n_kv_heads, n_splits],
+        None => [n_heads, n_tokens, n_splits],
+    };
     let whole = n_splits.clone();
     recorder.dispatch(
         "attention",
         variant.clone(),
         bindings(out),
-        Box::new(move |extent| (whole(extent) == 1).then_some([n_heads, extent.n_tokens, 1])),
+        Box::new(move |extent| (whole(extent) == 1).then_some(grid(extent.n_tokens, 1))),
     );
     if target.tuning.max_splits == 1 {
         return;
@@ -141,7 +174,7 @@ pub fn record<'a>(
         bindings(splits),
         Box::new(move |extent| {
             let n_splits = split(extent);
-            (n_splits > 1).then_some([n_heads, 1, n_splits])
+            (n_splits > 1).then_some(grid(1, n_splits))
         }),
     );
     recorder.dispatch(

@@ -7,6 +7,7 @@ use crate::{
         context::GpuBuffer,
         record::{Binding, Recorder, parameters},
         shader::Variant,
+        tuning::LaneTile,
     },
     ops::Then,
     weights::Layout,
@@ -15,14 +16,14 @@ use crate::{
 /// Tokens of a tile of `matmul.wgsl`.
 const TILE_TOKENS: u32 = 32;
 
-/// Tokens of a tile of `matmul_lanes.wgsl`.
-const LANES_TILE_TOKENS: u32 = 4;
-
 /// The variant for a product.
 pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
-    if let Some(rows) = target.tuning.lane_rows {
-        let variant = shape.variant(target, "matmul_lanes");
-        return variant.number("WORKGROUP", target.tuning.matvec_workgroup).number("ROWS", rows);
+    if let Some(LaneTile { rows, quads }) = target.tuning.lane_tile {
+        return target
+            .broadcast(shape.variant(target, "matmul_lanes"))
+            .number("WORKGROUP", target.tuning.matvec_workgroup)
+            .number("ROWS", rows)
+            .number("QUADS", quads);
     }
     // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
     // experts; bf16 and f32 have a wider range.
@@ -38,8 +39,8 @@ pub fn record<'a>(
     x: &'a GpuBuffer,
     product: &Product<'a>,
 ) {
-    let (tile_rows, tile_tokens) = match target.tuning.lane_rows {
-        Some(rows) => (rows * target.tuning.matvec_workgroup, LANES_TILE_TOKENS),
+    let (tile_rows, tile_tokens) = match target.tuning.lane_tile {
+        Some(LaneTile { rows, quads }) => (rows * target.tuning.matvec_workgroup, 4 * quads),
         None if product.then == Then::SwiGlu => (32, TILE_TOKENS),
         None => (64, TILE_TOKENS),
     };

@@ -51,11 +51,21 @@ impl Target<'_> {
         (tuning.staged && fits).then_some(n_cols as u32)
     }
 
+    /// `variant` with inputs that threads of a subgroup load together, where a workgroup is one.
+    fn broadcast(&self, variant: Variant) -> Variant {
+        match self.capabilities.subgroup {
+            Some(size @ (4 | 8 | 16)) if size == self.tuning.matvec_workgroup => {
+                variant.define("SUBGROUPS").define("BROADCAST").define_if(size == 4, "BROADCAST_4")
+            }
+            _ => variant,
+        }
+    }
+
     /// `variant` with the exchange between `lanes` of `workgroup` threads.
     fn lanes(&self, variant: Variant, workgroup: u32, lanes: u32) -> Variant {
         let variant = variant.number("WORKGROUP", workgroup).number("LANES", lanes);
         match self.capabilities.subgroup {
-            _ if lanes == 1 => variant.define("SINGLE_LANE"),
+            _ if lanes == 1 => self.broadcast(variant.define("SINGLE_LANE")),
             Some(size) => variant.define("SUBGROUPS").number("SUBGROUP", size),
             None => variant,
         }
@@ -144,9 +154,11 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         variants.extend(pairings.map(|pairing| rope::variant(pairing, full)));
         for head_dim in HEAD_DIMS {
             for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
-                let rotated = [None, Some(RopePairing::Adjacent), Some(RopePairing::Halves)];
-                for rotates in rotated {
-                    let shape = AttentionShape { head_dim, window, sinks, full, rotates };
+                // How elements are paired and how many heads share keys are independent of each other.
+                let rotated =
+                    [(None, 1), (Some(RopePairing::Adjacent), 1), (Some(RopePairing::Halves), 8)];
+                for (rotates, group) in rotated {
+                    let shape = AttentionShape { head_dim, group, window, sinks, full, rotates };
                     let variant = shape.variant(target);
                     variants.extend([variant.clone(), variant.define("SPLIT")]);
                 }
