@@ -121,7 +121,7 @@ fn main(
 #endif
     var result = vec2<f32>(0.0);      // of this thread's keys, elements 2 · word and 2 · word + 1
     for (var tile = first_key; tile < end_key; tile += TILE) {
-        var scores: array<f32, KEYS_A_THREAD>;
+        var scores = array<f32, KEYS_A_THREAD>();
         var tile_largest = largest;
         for (var i = 0u; i < KEYS_A_THREAD; i++) {
             let key = tile + i * WORKGROUP + thread;

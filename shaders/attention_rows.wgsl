@@ -132,7 +132,7 @@ fn main(
         let value = key + params.n_kv_heads * HEAD_DIM;
         let at = kv_start + place(state.position);
         let writes = workgroup.x == 0u;
-        var scores: array<vec4<f32>, QUADS>;
+        var scores = array<vec4<f32>, QUADS>();
         for (var i = thread; i < HEAD_DIM / 4u; i += LANES) {
             let stored = as_keys(rotated_word(key, i));
             if (writes) {
@@ -179,9 +179,9 @@ fn main(
         let last = vec4<u32>(end_key - 1u);
         let mine = tile + thread + LANES * vec4<u32>(0u, 1u, 2u, 3u);
         let key_words = places(kv_start, first_place, min(mine, last) - first_key) * (HEAD_DIM / 4u);
-        var scores: array<mat4x4<f32>, QUADS>;            // a key in a column
+        var scores = array<mat4x4<f32>, QUADS>();         // a key in a column
         for (var chunk = 0u; chunk < HEAD_DIM; chunk += CHUNK) {
-            var elements: array<vec4<f32>, QUADS>;
+            var elements = array<vec4<f32>, QUADS>();
 #repeat q QUADS
             elements[$q] = queries[$q * HEAD_DIM + chunk + thread % CHUNK];
 #end

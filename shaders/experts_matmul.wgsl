@@ -99,7 +99,7 @@ fn main(
         }
         workgroupBarrier();
         for (var word = 0u; word < WORDS; word++) {
-            var inputs: array<vec4<f32>, GROUPS>;
+            var inputs = array<vec4<f32>, GROUPS>();
             for (var group = 0u; group < GROUPS; group++) {
                 inputs[group] = x_tile[(token_lane + group * 8u) * STRIDE + word];
             }

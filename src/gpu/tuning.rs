@@ -65,13 +65,13 @@ impl Tuning {
                 staged: false,
                 lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
                 attention_workgroup: 32,
-                attention_rows: 1,
-                attention_chunk_rows: 1,
+                attention_rows: 8,
+                attention_chunk_rows: 8,
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
                 split_keys: 512,
-                max_splits: 1,
+                max_splits: 4,
                 scan_shares: 8,
             }
         } else {
