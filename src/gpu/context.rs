@@ -73,10 +73,7 @@ impl Context {
     /// # Errors
     /// `no_adapter` when there is none or it gives no device.
     pub async fn request(hints: &AdapterHints) -> Result<Self> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::PRIMARY;
-        let instance = wgpu::Instance::new(descriptor);
-        let adapter = instance
+        let adapter = instance()
             .request_adapter(&wgpu::RequestAdapterOptions {
                 power_preference: wgpu::PowerPreference::HighPerformance,
                 ..Default::default()
@@ -394,6 +391,25 @@ impl Scopes {
         let memory = memory.await;
         memory.or(invalid.await)
     }
+}
+
+/// What finds adapters. A process has one, which keeps drivers loaded: after NVIDIA's had been loaded and unloaded
+/// eight times, no adapter was found.
+#[cfg(not(target_arch = "wasm32"))]
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+    INSTANCE.get_or_init(new_instance)
+}
+
+#[cfg(target_arch = "wasm32")]
+fn instance() -> wgpu::Instance {
+    new_instance()
+}
+
+fn new_instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    wgpu::Instance::new(descriptor)
 }
 
 fn note(failure: &Mutex<Option<Error>>, error: Error) {

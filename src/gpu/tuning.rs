@@ -77,7 +77,7 @@ impl Tuning {
         } else {
             Self {
                 matvec_workgroup: 256,
-                matvec_lanes: 32,
+                matvec_lanes: 16,
                 matvec_rows: 4,
                 expert_gates: 2,
                 busy_threads: 65_536,
