@@ -143,6 +143,7 @@ impl Variant {
         }
         assert!(taken.is_empty(), "{stem}.wgsl: #ifdef without #endif");
     }
+
     /// `source` with its repetitions written out, innermost last.
     fn repeat(&self, source: &str) -> String {
         let mut out = String::new();

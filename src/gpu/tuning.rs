@@ -56,8 +56,9 @@ impl Tuning {
         if capabilities.software {
             // Threads are lanes of a CPU's vectors, of which one is as wide as a subgroup: exchanges
             // cost, and memory has no coalescing.
+            let width = capabilities.subgroup.unwrap_or(4);
             Self {
-                matvec_workgroup: capabilities.subgroup.map_or(4, |size| size.clamp(4, 16)),
+                matvec_workgroup: width.clamp(4, 16),
                 matvec_lanes: 1,
                 matvec_rows: 8,
                 expert_gates: 8,
@@ -65,8 +66,9 @@ impl Tuning {
                 staged: false,
                 lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
                 attention_workgroup: 32,
-                attention_rows: 8,
-                attention_chunk_rows: 8,
+                // Narrow vectors take longer to compile for many rows.
+                attention_rows: width.clamp(4, 8),
+                attention_chunk_rows: width.clamp(4, 8),
                 expert_tile: 8,
                 max_chunk: 32,
                 max_batch: 8,
