@@ -61,13 +61,14 @@ fn gpu_attention_within_a_window_matches_double_precision() {
 
 fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)]) {
     for mut device in some_devices() {
-        // Small splits, so that a test reaches many.
+        // Small splits, so that a test reaches many, and rows as where subgroups are wide.
         device.tuning.split_keys = 64;
+        device.tuning.attention_chunk_rows = 8;
         let mut random = Random::new(7);
         for heads in [
             Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 },
             Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 },
-            Heads { n_heads: 2, n_kv_heads: 1, head_dim: 128 },
+            Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 },
             Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 },
         ] {
             let shape = CacheShape { heads, window };
@@ -159,7 +160,8 @@ fn attention_that_rotates_is_rotation_then_attention() {
         let mut random = Random::new(8);
         for (heads, n_rot, pairing) in [
             (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 }, 64, RopePairing::Halves),
-            (Heads { n_heads: 2, n_kv_heads: 1, head_dim: 128 }, 32, RopePairing::Adjacent),
+            (Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 }, 32, RopePairing::Adjacent),
+            (Heads { n_heads: 2, n_kv_heads: 2, head_dim: 8 }, 8, RopePairing::Halves),
         ] {
             for (position, window, precision) in [
                 (0, None, Precision::Compact),
