@@ -397,8 +397,8 @@ impl Scopes {
 /// eight times, no adapter was found.
 #[cfg(not(target_arch = "wasm32"))]
 fn instance() -> &'static wgpu::Instance {
-    static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
-    INSTANCE.get_or_init(new_instance)
+    static INSTANCE: std::sync::LazyLock<wgpu::Instance> = std::sync::LazyLock::new(new_instance);
+    &INSTANCE
 }
 
 #[cfg(target_arch = "wasm32")]
