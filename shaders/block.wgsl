@@ -45,7 +45,11 @@ fn arranged(x: Block) -> Block {
 #ifdef DENSE
     return x;
 #else
+#ifdef CODES_IN_SUBGROUP
+    return held_products(transposed(x));
+#else
     return transposed(x);
+#endif
 #endif
 }
 
@@ -99,14 +103,46 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
 #else
 const TO_DOUBLED: f32 = 1.0;
 
-// Twice the values of four E2M1 codes, `shift` bits up: 0, 1, 2, 3, 4, 6, 8, 12, negated by bit 3. They
-// lie on a convex line of three slopes.
+// Twice the magnitudes of E2M1 codes, by their lower three bits: 0, 1, 2, 3, 4, 6, 8, 12. They lie on a convex
+// line of three slopes.
+fn doubled_magnitudes(steps: vec4<u32>) -> vec4<f32> {
+    let step = vec4<f32>(steps);
+    return max(step, max(2.0 * step - 4.0, 4.0 * step - 16.0));
+}
+
+#ifdef CODES_IN_SUBGROUP
+// The first eight threads of the subgroup hold a magnitude each.
+var<private> held_magnitude: f32;
+
+fn hold_magnitude(thread: u32) {
+    held_magnitude = doubled_magnitudes(vec4<u32>(thread % 8u)).x;
+}
+
+// Of each input the product with the magnitude that the thread holds.
+fn held_products(x: Block) -> Block {
+    return block_scale(x, held_magnitude, 0.0);
+}
+
+// Products of four inputs with four codes, `shift` bits up, from the threads that hold them.
+fn products(words: vec4<u32>, shift: u32, held: vec4<f32>) -> vec4<f32> {
+    let step = (words >> vec4<u32>(shift)) & vec4<u32>(7u);
+    let magnitudes = vec4<f32>(subgroupShuffle(held.x, step.x), subgroupShuffle(held.y, step.y),
+        subgroupShuffle(held.z, step.z), subgroupShuffle(held.w, step.w));
+    let sign = (words << vec4<u32>(28u - shift)) & vec4<u32>(0x80000000u);
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitudes) ^ sign);
+}
+
+fn codes_dot(row: u32, block: u32, n_blocks: u32, x: Block) -> f32 {
+    let q = quants[row * n_blocks + block];
+    return sum4(products(q, 0u, x.v0) + products(q, 8u, x.v1) + products(q, 16u, x.v2) + products(q, 24u, x.v3)
+        + products(q, 4u, x.v4) + products(q, 12u, x.v5) + products(q, 20u, x.v6) + products(q, 28u, x.v7));
+}
+#else
+// Twice the values of four E2M1 codes, `shift` bits up: magnitudes negated by bit 3.
 fn doubled_e2m1(words: vec4<u32>, shift: u32) -> vec4<f32> {
-    let codes = words >> vec4<u32>(shift);
-    let step = vec4<f32>(codes & vec4<u32>(7u));
-    let magnitude = max(step, max(2.0 * step - 4.0, 4.0 * step - 16.0));
-    let sign = (codes & vec4<u32>(8u)) << vec4<u32>(28u);
-    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitude) | sign);
+    let magnitudes = doubled_magnitudes((words >> vec4<u32>(shift)) & vec4<u32>(7u));
+    let sign = (words << vec4<u32>(28u - shift)) & vec4<u32>(0x80000000u);
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitudes) | sign);
 }
 
 fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
@@ -115,22 +151,53 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
         doubled_e2m1(q, 4u), doubled_e2m1(q, 12u), doubled_e2m1(q, 20u), doubled_e2m1(q, 28u));
 }
 #endif
+#endif
 
-// Half the scale, to go with doubled codes: 2^(s − 128). Below the normal numbers it is zero.
-fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
-    let word = scales[row * ((n_blocks + 3u) / 4u) + block / 4u];
-    let exponent = (word >> (block % 4u * 8u)) & 255u;
+// Half the scale in byte `place` of a word, to go with doubled codes: 2^(s − 128). Below the normal numbers it
+// is zero.
+fn half_scale(word: u32, place: u32) -> f32 {
+    let exponent = (word >> (place * 8u)) & 255u;
     return bitcast<f32>((max(exponent, 1u) - 1u) << 23u);
+}
+
+fn load_scales(row: u32, block: u32, n_blocks: u32) -> u32 {
+    return scales[row * ((n_blocks + 3u) / 4u) + block / 4u];
+}
+
+fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
+    return half_scale(load_scales(row, block, n_blocks), block % 4u);
+}
+
+#ifdef CODES_IN_SUBGROUP
+#else
+fn codes_dot(row: u32, block: u32, n_blocks: u32, x: Block) -> f32 {
+    return block_dot(block_codes(row, block, n_blocks), x);
 }
 
 fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
     let doubled = block_scale(block_codes(row, block, n_blocks), TO_DOUBLED, 0.0);
     return transposed(block_scale(doubled, load_scale(row, block, n_blocks), 0.0));
 }
+#endif
 
 fn dot_with(row: u32, block: u32, n_blocks: u32, x: Block, x_sum: f32) -> f32 {
-    let doubled = TO_DOUBLED * block_dot(block_codes(row, block, n_blocks), x);
-    return load_scale(row, block, n_blocks) * doubled;
+    return load_scale(row, block, n_blocks) * (TO_DOUBLED * codes_dot(row, block, n_blocks, x));
+}
+
+// Four neighbouring blocks.
+struct Quad {
+    b0: Block, b1: Block, b2: Block, b3: Block,
+}
+
+// The product of the four blocks from `block` on, whose scales are in one word, with the arranged input `x`, which
+// is zero beyond the row.
+fn quad_dot(row: u32, block: u32, n_blocks: u32, x: Quad) -> f32 {
+    let word = load_scales(row, block, n_blocks);
+    let last = n_blocks - 1u;
+    return half_scale(word, 0u) * (TO_DOUBLED * codes_dot(row, block, n_blocks, x.b0))
+        + half_scale(word, 1u) * (TO_DOUBLED * codes_dot(row, min(block + 1u, last), n_blocks, x.b1))
+        + half_scale(word, 2u) * (TO_DOUBLED * codes_dot(row, min(block + 2u, last), n_blocks, x.b2))
+        + half_scale(word, 3u) * (TO_DOUBLED * codes_dot(row, min(block + 3u, last), n_blocks, x.b3));
 }
 #endif
 

@@ -16,8 +16,8 @@
 // Limits: columns are a multiple of 32; LANES divides WORKGROUP.
 
 #import "block.wgsl"
-#import "input.wgsl"
 #import "lanes.wgsl"
+#import "input.wgsl"
 #ifdef ROUTE
 #import "choose.wgsl"
 #endif
@@ -81,18 +81,16 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+#ifdef CODES_IN_SUBGROUP
+    hold_magnitude(thread);
+#endif
     let lane = lane_of(thread);
     let first_out = (workgroup.y * (WORKGROUP / LANES) + thread / LANES) * ROWS;
 
 #ifdef SWIGLU
 #ifdef ROUTE
     choose(0u, params.all_experts, thread);
-#ifdef BROADCAST
-    // Known to be the same for all threads, which exchange inputs.
-    let expert = workgroupUniformLoad(&chosen[workgroup.x]);
-#else
     let expert = chosen[workgroup.x];
-#endif
     if (workgroup.x == 0u && workgroup.y == 0u) {
         for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
             routing[slot] = f32(chosen[slot]);
@@ -108,7 +106,7 @@ fn main(
     var ups: array<f32, ROWS>;
 #ifdef STAGED
     let n_units = params.n_blocks * UNITS_A_BLOCK;
-    let sum_of_squares = stage(0u, n_units, thread);
+    let staged_squares = stage(0u, n_units, thread);
     let end = select(0u, n_units, is_here);
     for (var unit = lane; unit < end; unit += LANES) {
         let u = staged_unit(unit, n_units);
@@ -120,30 +118,25 @@ fn main(
         }
     }
 #else
-    var squares = 0.0;
     if (is_here) {
-        for (var block = lane; block < params.n_blocks; block += LANES) {
-            var b = input_block(block * 8u, thread);
-#ifdef NORM
-            squares += block_dot(b, b);
-            b = gained(b, block * 8u);
-#endif
-            b = arranged(b);
-            let b_sum = block_sum(b);
+        for (var block = lane * BLOCKS_A_TURN; block < params.n_blocks; block += LANES * BLOCKS_A_TURN) {
+            let turn = input_turn(0u, block, thread);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + min(first_out + i, params.n_out - 1u);
-                gates[i] += dot_with(row, block, params.n_blocks, b, b_sum);
-                ups[i] += dot_with(row + params.n_out, block, params.n_blocks, b, b_sum);
+                gates[i] += turn_dot(row, block, params.n_blocks, turn);
+                ups[i] += turn_dot(row + params.n_out, block, params.n_blocks, turn);
             }
         }
     }
-#ifdef NORM
-    let sum_of_squares = sum_lanes(squares, thread);
-#endif
 #endif
     var factor = 1.0;
 #ifdef NORM
-    factor = inverseSqrt(sum_of_squares / f32(params.n_blocks * 32u) + params.eps);
+#ifdef STAGED
+    let sum = staged_squares;
+#else
+    let sum = sum_of_squares(thread);
+#endif
+    factor = inverseSqrt(sum / f32(params.n_blocks * 32u) + params.eps);
 #endif
     for (var i = 0u; i < ROWS; i++) {
         var gate = sum_lanes(gates[i], thread) * factor;
@@ -188,12 +181,11 @@ fn main(
         let first_row = (expert - params.first_expert) * params.n_out;
         let x_start = slot * params.n_blocks * 8u;
         let end = select(0u, params.n_blocks, is_here);
-        for (var block = lane; block < end; block += LANES) {
-            let b = arranged(input_block(x_start + block * 8u, thread));
-            let b_sum = block_sum(b);
+        for (var block = lane * BLOCKS_A_TURN; block < end; block += LANES * BLOCKS_A_TURN) {
+            let turn = input_turn(x_start, block, thread);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + min(first_out + i, params.n_out - 1u);
-                sums[i] += weight * dot_with(row, block, params.n_blocks, b, b_sum);
+                sums[i] += weight * turn_dot(row, block, params.n_blocks, turn);
             }
         }
 #endif

@@ -1,36 +1,111 @@
-// Blocks of 32 columns of an input row, `x`, and its gain, which the importing shader declares.
+// What a thread takes of an input row at once: a block of 32 columns, with QUADS four of them.
+//
+// `params`, `x` and, with NORM, `gain` are declared by the importing shader. With NORM the row comes times the gain, and
+// the squares of what was read are summed.
 //
 // With BROADCAST all threads of a subgroup ask for the same block: each loads a vector of it, of subgroups of 4
 // (BROADCAST_4) two, and they exchange these. Where threads are lanes of a CPU's vectors, each would load
 // the whole block by itself otherwise.
 
+#ifdef QUADS
+// Zero beyond the row, where its last blocks are less than four.
+fn read_word(start: u32, word: u32) -> vec4<f32> {
+    let n_words = params.n_blocks * 8u;
+    return select(vec4<f32>(), x[start + min(word, n_words - 1u)], word < n_words);
+}
+#else
+fn read_word(start: u32, word: u32) -> vec4<f32> {
+    return x[start + word];
+}
+#endif
+
+#ifdef NORM
+// The sum of squares of what this thread has read.
+var<private> squares: f32;
+
+fn input_word(start: u32, word: u32) -> vec4<f32> {
+    let v = read_word(start, word);
+    squares += dot(v, v);
+    return v * gain[word];
+}
+#else
+fn input_word(start: u32, word: u32) -> vec4<f32> {
+    return read_word(start, word);
+}
+#endif
+
 #ifdef BROADCAST
-// Of 8 vectors from `at` on.
-fn input_block(at: u32, thread: u32) -> Block {
+// A block of the row that starts at `start`.
+fn input_block(start: u32, block: u32, thread: u32) -> Block {
+    let at = block * 8u;
 #ifdef BROADCAST_4
-    let a = x[at + thread % 4u];
-    let b = x[at + 4u + thread % 4u];
+    let a = input_word(start, at + thread);
+    let b = input_word(start, at + 4u + thread);
     return Block(
         subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u),
         subgroupBroadcast(b, 0u), subgroupBroadcast(b, 1u), subgroupBroadcast(b, 2u), subgroupBroadcast(b, 3u));
 #else
-    let a = x[at + thread % 8u];
+    let a = input_word(start, at + thread % 8u);
     return Block(
         subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u),
         subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u), subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u));
 #endif
 }
 #else
-fn input_block(at: u32, thread: u32) -> Block {
-    return Block(x[at], x[at + 1u], x[at + 2u], x[at + 3u],
-        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]);
+// A block of the row that starts at `start`.
+fn input_block(start: u32, block: u32, thread: u32) -> Block {
+    let at = block * 8u;
+    return Block(
+        input_word(start, at), input_word(start, at + 1u), input_word(start, at + 2u), input_word(start, at + 3u),
+        input_word(start, at + 4u), input_word(start, at + 5u), input_word(start, at + 6u), input_word(start, at + 7u));
 }
 #endif
 
 #ifdef NORM
-// A block of the input times that of the gain at `at`.
-fn gained(b: Block, at: u32) -> Block {
-    return Block(b.v0 * gain[at], b.v1 * gain[at + 1u], b.v2 * gain[at + 2u], b.v3 * gain[at + 3u],
-        b.v4 * gain[at + 4u], b.v5 * gain[at + 5u], b.v6 * gain[at + 6u], b.v7 * gain[at + 7u]);
+// The sum of squares of the row, once the threads that share outputs have read it.
+fn sum_of_squares(thread: u32) -> f32 {
+#ifdef BROADCAST
+    // Threads from the ninth on read what others have read.
+    return subgroupAdd(squares) * (f32(min(WORKGROUP, 8u)) / f32(WORKGROUP));
+#else
+    return sum_lanes(squares, thread);
+#endif
+}
+#endif
+
+#ifdef QUADS
+const BLOCKS_A_TURN: u32 = 4u;
+
+alias Turn = Quad;
+
+fn input_turn(start: u32, block: u32, thread: u32) -> Turn {
+    return Quad(
+        arranged(input_block(start, block, thread)),
+        arranged(input_block(start, block + 1u, thread)),
+        arranged(input_block(start, block + 2u, thread)),
+        arranged(input_block(start, block + 3u, thread)),
+    );
+}
+
+fn turn_dot(row: u32, block: u32, n_blocks: u32, x: Turn) -> f32 {
+    return quad_dot(row, block, n_blocks, x);
+}
+#else
+const BLOCKS_A_TURN: u32 = 1u;
+
+struct Turn {
+    block: Block,
+    sum: f32,
+}
+
+// The blocks of the row that starts at `start`, from `block` on.
+fn input_turn(start: u32, block: u32, thread: u32) -> Turn {
+    let b = arranged(input_block(start, block, thread));
+    return Turn(b, block_sum(b));
+}
+
+// The product of the blocks of a row with those of the input.
+fn turn_dot(row: u32, block: u32, n_blocks: u32, x: Turn) -> f32 {
+    return dot_with(row, block, n_blocks, x.block, x.sum);
 }
 #endif

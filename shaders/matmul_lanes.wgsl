@@ -30,7 +30,7 @@ struct Tile {
 // A token's block.
 fn token_block(token: u32, block: u32, thread: u32) -> Block {
     let row = min(token, state.n_tokens - 1u);
-    return input_block((row * params.n_blocks + block) * 8u, thread);
+    return input_block(row * params.n_blocks * 8u, block, thread);
 }
 
 // The products of one block of a row with the tokens', added to `sums`.

@@ -8,8 +8,8 @@
 
 #import "state.wgsl"
 #import "block.wgsl"
-#import "input.wgsl"
 #import "lanes.wgsl"
+#import "input.wgsl"
 #ifdef STAGED
 #import "unit.wgsl"
 #import "stage.wgsl"
@@ -43,6 +43,9 @@ fn main(
     @builtin(num_workgroups) n_workgroups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+#ifdef CODES_IN_SUBGROUP
+    hold_magnitude(thread);
+#endif
     let lane = lane_of(thread);
     let group = (workgroup.y * n_workgroups.x + workgroup.x) * (WORKGROUP / LANES) + thread / LANES;
     let first_row = group * ROWS;
@@ -54,7 +57,7 @@ fn main(
 #endif
 #ifdef STAGED
     let n_units = params.n_blocks * UNITS_A_BLOCK;
-    let squares = stage(x_start, n_units, thread);
+    let staged_squares = stage(x_start, n_units, thread);
     for (var unit = lane; unit < n_units; unit += LANES) {
         let u = staged_unit(unit, n_units);
         let u_sum = unit_sum(u);
@@ -67,20 +70,13 @@ fn main(
         }
     }
 #else
-    var squares = 0.0;
-    for (var block = lane; block < params.n_blocks; block += LANES) {
-        var b = input_block(x_start + block * 8u, thread);
-#ifdef NORM
-        squares += block_dot(b, b);
-        b = gained(b, block * 8u);
-#endif
-        b = arranged(b);
-        let b_sum = block_sum(b);
+    for (var block = lane * BLOCKS_A_TURN; block < params.n_blocks; block += LANES * BLOCKS_A_TURN) {
+        let turn = input_turn(x_start, block, thread);
         for (var i = 0u; i < ROWS; i++) {
             let row = min(first_row + i, params.n_rows - 1u);
-            sums[i] += dot_with(row, block, params.n_blocks, b, b_sum);
+            sums[i] += turn_dot(row, block, params.n_blocks, turn);
 #ifdef SWIGLU
-            up_sums[i] += dot_with(row + params.pair, block, params.n_blocks, b, b_sum);
+            up_sums[i] += turn_dot(row + params.pair, block, params.n_blocks, turn);
 #endif
         }
     }
@@ -89,11 +85,11 @@ fn main(
     var factor = 1.0;
 #ifdef NORM
 #ifdef STAGED
-    let sum_of_squares = squares;
+    let sum = staged_squares;
 #else
-    let sum_of_squares = sum_lanes(squares, thread);
+    let sum = sum_of_squares(thread);
 #endif
-    factor = inverseSqrt(sum_of_squares / f32(params.n_blocks * 32u) + params.eps);
+    factor = inverseSqrt(sum / f32(params.n_blocks * 32u) + params.eps);
 #endif
     for (var i = 0u; i < ROWS; i++) {
         var y = sum_lanes(sums[i], thread) * factor;

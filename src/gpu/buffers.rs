@@ -80,13 +80,15 @@ fn half_bytes(shape: CacheShape, context_length: usize, precision: Precision) ->
 }
 
 /// Whether, for one row, `op` does the work of the one before it as well.
-fn absorbs(op: &Op, before: &Op) -> bool {
+fn absorbs(op: &Op, before: &Op, tuning: &Tuning) -> bool {
     match (before, op) {
         (Op::Rope { qkv: rotated, cache: written, .. }, Op::Attention { qkv, cache, .. }) => {
             rotated == qkv && written == cache
         }
         (Op::Route { out, .. }, Op::Experts(Experts { routing, then, .. })) => {
-            out == routing && matches!(then, ThenExperts::SwiGlu { .. })
+            tuning.fuses_into_experts
+                && out == routing
+                && matches!(then, ThenExperts::SwiGlu { .. })
         }
         _ => false,
     }
@@ -232,11 +234,14 @@ impl Buffers {
         let buffer = |id: BufferId| &self.activations[id.0];
         let one_row = rows == Rows::Last;
         let before = index.checked_sub(1).map(|before| &ops[before]);
-        let absorbed = before.filter(|before| one_row && absorbs(&ops[index], before));
+        let absorbed =
+            before.filter(|before| one_row && absorbs(&ops[index], before, target.tuning));
         match ops[index] {
             Op::Rope { .. } | Op::Route { .. }
-                if one_row && ops.get(index + 1).is_some_and(|next| absorbs(next, &ops[index])) => {
-            }
+                if one_row
+                    && ops
+                        .get(index + 1)
+                        .is_some_and(|next| absorbs(next, &ops[index], target.tuning)) => {}
             Op::Embed { table, out } => embed::record(
                 recorder,
                 &self.state,
@@ -311,10 +316,18 @@ impl Buffers {
             n_used: op.n_used,
             then: op.then,
         };
-        if rows == Rows::Last {
+        if rows == Rows::Last && target.tuning.fuses_into_experts {
             return experts::record_last(recorder, target, norm, operands);
         }
         let x = self.normed(recorder, target, norm, operands.x);
+        if rows == Rows::Last {
+            return experts::record_last(
+                recorder,
+                target,
+                None,
+                experts::Operands { x, ..operands },
+            );
+        }
         let scratch = self.experts.as_ref().expect("a plan with experts has room for them");
         experts::record_chunk(recorder, target, scratch, experts::Operands { x, ..operands });
     }

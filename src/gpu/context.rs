@@ -61,6 +61,9 @@ pub struct Context {
     /// Whether loops of shaders get counters that would end them. These keep drivers from unrolling, which
     /// takes a GPU longer to run, and a CPU less time to compile.
     pub bounds_loops: bool,
+    /// Whether shaders must check their indices themselves: Vulkan's drivers keep what is read and written inside of
+    /// buffers (`robustBufferAccess`, which wgpu asks for). Browsers add checks to every shader.
+    pub checks_indices: bool,
     /// Most bytes that a shader can see of one buffer.
     max_binding: u64,
     allocated: Rc<Cell<u64>>,
@@ -133,6 +136,7 @@ impl Context {
                 max_binding: hints.max_binding.unwrap_or(u64::MAX).min(max_binding),
             },
             bounds_loops: info.device_type == wgpu::DeviceType::Cpu,
+            checks_indices: info.backend != wgpu::Backend::Vulkan,
             max_binding,
             allocated: Rc::default(),
             failure,

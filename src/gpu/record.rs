@@ -157,10 +157,12 @@ impl Pipelines {
             source: wgpu::ShaderSource::Wgsl(source.into()),
         };
         let checks = wgpu::ShaderRuntimeChecks {
-            force_loop_bounding: context.bounds_loops,
+            bounds_checks: context.checks_indices || !variant.streams_weights(),
+            force_loop_bounding: context.bounds_loops && !variant.streams_weights(),
             ..Default::default()
         };
-        // SAFETY: every loop of the shaders counts up or down to a bound; indices stay checked.
+        // SAFETY: every loop of the shaders counts up or down to a bound, and indices stay checked but for those of
+        // products of one row where the driver checks them as well.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),

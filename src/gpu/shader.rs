@@ -73,6 +73,11 @@ impl Variant {
         defines.iter().fold(self, |variant, name| variant.define(name))
     }
 
+    /// Whether nearly all that it does is to read weights once: products of one row, and what they are held against.
+    pub fn streams_weights(&self) -> bool {
+        matches!(self.stem, "matvec" | "experts_matvec" | "stream")
+    }
+
     /// A name for labels: stem, defines and numbers.
     pub fn label(&self) -> String {
         let mut label = self.stem.to_owned();

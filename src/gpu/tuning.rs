@@ -13,6 +13,9 @@ pub struct Tuning {
     pub matvec_rows: u32,
     /// Gates of an expert that they share, each with its up, which counts where registers are few.
     pub expert_gates: u32,
+    /// Whether workgroups that multiply one row with experts normalise the row and choose the experts themselves, which
+    /// saves two dispatches and costs each workgroup what these would.
+    pub fuses_into_experts: bool,
     /// Threads that keep the device busy: of a matrix with few rows, more threads share them.
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
@@ -60,8 +63,9 @@ impl Tuning {
             Self {
                 matvec_workgroup: width.clamp(4, 16),
                 matvec_lanes: 1,
-                matvec_rows: 8,
+                matvec_rows: 4,
                 expert_gates: 8,
+                fuses_into_experts: false,
                 busy_threads: 0,
                 staged: false,
                 lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
@@ -82,6 +86,7 @@ impl Tuning {
                 matvec_lanes: 16,
                 matvec_rows: 4,
                 expert_gates: 2,
+                fuses_into_experts: true,
                 busy_threads: 65_536,
                 staged: true,
                 lane_tile: None,

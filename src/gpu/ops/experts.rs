@@ -19,6 +19,9 @@ use crate::{
 /// Rows of a tile of the product of many rows.
 const TILE_ROWS: u32 = 64;
 
+/// Rows of which a thread takes blocks in fours: the code for more outgrows a CPU's caches.
+const QUAD_ROWS: u32 = 8;
+
 /// What makes the variant of a product with experts beside the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertsShape {
@@ -61,9 +64,11 @@ impl ExpertsShape {
 
     /// Outputs that threads share.
     fn rows(self, target: &Target<'_>) -> u32 {
-        match self.then {
-            ThenExperts::SwiGlu { .. } => target.tuning.expert_gates,
-            ThenExperts::Add => target.tuning.matvec_rows,
+        match (self.then, target.takes_quads(self.layout)) {
+            (ThenExperts::SwiGlu { .. }, true) => QUAD_ROWS / 2,
+            (ThenExperts::SwiGlu { .. }, false) => target.tuning.expert_gates,
+            (ThenExperts::Add, true) => QUAD_ROWS,
+            (ThenExperts::Add, false) => target.tuning.matvec_rows,
         }
     }
 

@@ -37,8 +37,21 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// `variant` with the defines by which `block.wgsl` reads `layout` on this device.
     fn layout(&self, variant: Variant, layout: Layout) -> Variant {
-        let as_halves = layout == Layout::Fp4 && self.capabilities.half_subnormals;
-        variant.layout(layout).define_if(as_halves, "HALF_CODES")
+        let is_fp4 = layout == Layout::Fp4;
+        let takes_quads = variant.streams_weights() && self.takes_quads(layout);
+        let in_subgroup = takes_quads && self.broadcast_subgroup() >= Some(8);
+        let as_halves = is_fp4 && !in_subgroup && self.capabilities.half_subnormals;
+        variant
+            .layout(layout)
+            .define_if(takes_quads, "QUADS")
+            .define_if(in_subgroup, "CODES_IN_SUBGROUP")
+            .define_if(as_halves, "HALF_CODES")
+    }
+
+    /// Whether a thread that multiplies one row takes blocks of `layout` in fours, which share a word of scales: where
+    /// threads are lanes of a CPU's vectors, and loads cost most.
+    fn takes_quads(&self, layout: Layout) -> bool {
+        layout == Layout::Fp4 && self.tuning.lane_tile.is_some()
     }
 
     /// Columns of an input that are staged in workgroup memory, where there is room for them beside
@@ -51,13 +64,19 @@ impl Target<'_> {
         (tuning.staged && fits).then_some(n_cols as u32)
     }
 
+    /// Threads of a subgroup that is a whole workgroup, and whose threads load inputs together.
+    fn broadcast_subgroup(&self) -> Option<u32> {
+        let whole = |size: &u32| *size == self.tuning.matvec_workgroup;
+        self.capabilities.subgroup.filter(|size| matches!(size, 4 | 8 | 16)).filter(whole)
+    }
+
     /// `variant` with inputs that threads of a subgroup load together, where a workgroup is one.
     fn broadcast(&self, variant: Variant) -> Variant {
-        match self.capabilities.subgroup {
-            Some(size @ (4 | 8 | 16)) if size == self.tuning.matvec_workgroup => {
+        match self.broadcast_subgroup() {
+            Some(size) => {
                 variant.define("SUBGROUPS").define("BROADCAST").define_if(size == 4, "BROADCAST_4")
             }
-            _ => variant,
+            None => variant,
         }
     }
 
