@@ -1,8 +1,8 @@
 //! Normalisation, and the cuts between words that no merge crosses.
 //!
 //! The rules are regular expressions that each model family published with its vocabulary. The
-//! `tokenizers` crate runs the well-known ones as hand-written state machines and anything else
-//! through a regex engine with a backtracking limit.
+//! `tokenizers` crate runs the well-known ones as hand-written state machines. Anything else goes
+//! through a regex engine with a backtracking limit, natively: in WebAssembly there is none.
 
 use std::borrow::Cow;
 
@@ -131,14 +131,19 @@ fn split_with(
     behavior: SplitDelimiterBehavior,
     invert: bool,
 ) -> Result<PipelinePreTokenizer> {
-    let native = Split::native(pattern.clone(), behavior, invert)
-        .and_then(Split::canonicalized_for_pipeline)
-        .map_err(rule_failed)?;
-    let is_native = native.grammar().is_some()
-        && native.behavior == SplitDelimiterBehavior::Isolated
-        && !native.invert;
-    if is_native {
-        return Ok(PipelinePreTokenizer::Split(native));
+    use SplitDelimiterBehavior::{Isolated, Removed};
+    // A well-known rule covers all of a text, so that what lies between its matches, removed, leaves those.
+    if let (Isolated, false) | (Removed, true) = (behavior, invert) {
+        let native = Split::native(pattern.clone(), Isolated, false).map_err(rule_failed)?;
+        if native.grammar().is_some() {
+            return Ok(PipelinePreTokenizer::Split(native));
+        }
+    }
+    if cfg!(target_arch = "wasm32")
+        && let SplitPattern::Regex(pattern) = &pattern
+    {
+        return Err(Error::unsupported("a pattern of the tokenizer is of no known family")
+            .with("found", pattern.as_str()));
     }
     Split::new(pattern, behavior, invert).map(PipelinePreTokenizer::Split).map_err(rule_failed)
 }

@@ -16,6 +16,7 @@ const GOLDEN = path.join(root, "tests/golden/gpt-oss");
 const FOLDER = "/models/a1-basic/";
 const GGUF = "/models/gguf/a1-basic.bf16.gguf";
 const TOKENS = [1, 20, 300, 4, 50, 6, 7, 80];
+const PATTERN = "\\w+|\\W";
 const MISSING_SHARD = "model-00001-of-00002.safetensors";
 
 describe("a gpt-oss model", () => {
@@ -27,6 +28,7 @@ describe("a gpt-oss model", () => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), "pesi-sources-"));
     writeSplit(folder);
     writeIncomplete(folder);
+    writeOtherPattern(folder);
     harness = await openHarness({ models: [folder, GOLDEN] });
     page = await harness.openBlank();
     await page.evaluate(definePick);
@@ -113,6 +115,11 @@ describe("a gpt-oss model", () => {
     assert.deepEqual(await errorOf(picked), missing("tokenizer.json"));
   });
 
+  test("whose tokenizer has a pattern of its own is refused by that pattern", async () => {
+    const refused = { name: "PesiError", kind: "unsupported", details: { found: PATTERN } };
+    assert.deepEqual(await page.evaluate(loadError, "/models/other-pattern/"), refused);
+  });
+
   test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));
 });
 
@@ -127,6 +134,15 @@ function writeIncomplete(folder) {
   const target = path.join(folder, "incomplete");
   fs.cpSync(path.join(GOLDEN, "a1-basic"), target, { recursive: true });
   fs.rmSync(path.join(target, MISSING_SHARD));
+}
+
+function writeOtherPattern(folder) {
+  const target = path.join(folder, "other-pattern");
+  fs.cpSync(path.join(GOLDEN, "a1-basic"), target, { recursive: true });
+  const file = path.join(target, "tokenizer.json");
+  const tokenizer = JSON.parse(fs.readFileSync(file, "utf8"));
+  tokenizer.pre_tokenizer.pretokenizers[0].pattern.Regex = PATTERN;
+  fs.writeFileSync(file, JSON.stringify(tokenizer));
 }
 
 // The functions below run in the page.
