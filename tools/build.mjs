@@ -64,12 +64,11 @@ export async function build() {
 }
 
 async function buildWasm() {
-  const { target_directory: target } = JSON.parse(
-    query("cargo", ["metadata", "--no-deps", "--format-version", "1"]),
-  );
+  const { target_directory: target, packages } = JSON.parse(query("cargo", ["metadata", "--format-version", "1"]));
   // Flags for the native machine, which replace those of .cargo/config.toml, mean nothing to wasm.
   const { RUSTFLAGS, CARGO_ENCODED_RUSTFLAGS, ...env } = process.env;
-  await run("cargo", ["build", "--lib", "--profile", "wasm", "--target", WASM_TARGET], { env });
+  const options = ["--lib", "--profile", "wasm", "--target", WASM_TARGET, ...withoutPaths(packages)];
+  await run("cargo", ["build", ...options], { env });
 
   const bindings = path.join(target, "wasm-bindgen");
   const compiled = path.join(target, WASM_TARGET, "wasm", "pesi.wasm");
@@ -78,6 +77,14 @@ async function buildWasm() {
   fs.mkdirSync(dist, { recursive: true });
   for (const file of BINDINGS) fs.copyFileSync(path.join(bindings, file), path.join(dist, file));
   await optimise(path.join(bindings, MODULE), path.join(dist, MODULE));
+}
+
+/** Has messages of panics name files by package, and not by where they are on this machine. */
+function withoutPaths(packages) {
+  const crates = packages.filter(({ source }) => source !== null);
+  const folders = new Set(crates.map(({ manifest_path: manifest }) => path.dirname(path.dirname(manifest))));
+  const flags = [...folders, root].map((folder) => `--remap-path-prefix=${folder}${path.sep}=`);
+  return ["--config", `target.${WASM_TARGET}.rustflags=${JSON.stringify(flags)}`];
 }
 
 async function optimise(input, output) {
