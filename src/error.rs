@@ -6,9 +6,11 @@
 
 use std::{borrow::Cow, fmt};
 
+use serde::{Deserialize, Serialize};
+
 /// What went wrong, as a stable name. [`ErrorKind::as_str`] is what JavaScript sees as
 /// `PesiError.kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A model file, tokenizer or configuration contradicts itself or its size.
@@ -64,7 +66,7 @@ impl ErrorKind {
 }
 
 /// A fact behind an error: a count or a name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Detail {
     /// A count, an offset or a size.
     Number(u64),
@@ -105,15 +107,16 @@ impl From<String> for Detail {
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure: its kind, a sentence, and the facts behind it.
-#[derive(Clone, Debug, PartialEq)]
+/// A failure: its kind, a sentence, and the facts behind it. It goes from one WebAssembly module to another
+/// as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    details: Vec<(&'static str, Detail)>,
+    details: Vec<(Cow<'static, str>, Detail)>,
 }
 
 impl Error {
@@ -140,7 +143,7 @@ impl Error {
     /// Adds a fact. Usual names: `tensor`, `key`, `offset`, `needed`, `limit`, `expected`, `found`.
     #[must_use]
     pub fn with(mut self, name: &'static str, detail: impl Into<Detail>) -> Self {
-        self.0.details.push((name, detail.into()));
+        self.0.details.push((name.into(), detail.into()));
         self
     }
 
@@ -155,7 +158,7 @@ impl Error {
     }
 
     /// The facts behind the error, in the order they were added.
-    pub fn details(&self) -> &[(&'static str, Detail)] {
+    pub fn details(&self) -> &[(Cow<'static, str>, Detail)] {
         &self.0.details
     }
 

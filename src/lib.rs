@@ -19,13 +19,15 @@ pub mod forecast;
 pub mod gpu;
 mod memory;
 pub mod model;
+#[cfg(all(target_arch = "wasm32", not(all(feature = "grammars", feature = "templates"))))]
+mod modules;
 pub mod ops;
 pub mod sampler;
 pub mod session;
 pub mod source;
 pub mod store;
 pub mod tokenizer;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(any(feature = "grammars", feature = "templates"))))]
 mod wasm;
 pub mod weights;
 

@@ -14,8 +14,10 @@ import { setUpBuild } from "./setup.mjs";
 import { checkSizes } from "./sizes.mjs";
 
 const WASM_TARGET = "wasm32-unknown-unknown";
-const BINDINGS = ["pesi_wasm.js", "pesi_wasm.d.ts"];
-const MODULE = "pesi_wasm_bg.wasm";
+
+/** The WebAssembly modules, and the crates that they are made of. */
+const MODULES = { pesi_wasm: "pesi", pesi_grammars: "pesi-grammars", pesi_templates: "pesi-templates" };
+
 const SERVICE_WORKER = "service-worker/script.js";
 
 /** The features that rustc emits for the target, and the vectors that .cargo/config.toml adds. */
@@ -67,16 +69,20 @@ async function buildWasm() {
   const { target_directory: target, packages } = JSON.parse(query("cargo", ["metadata", "--format-version", "1"]));
   // Flags for the native machine, which replace those of .cargo/config.toml, mean nothing to wasm.
   const { RUSTFLAGS, CARGO_ENCODED_RUSTFLAGS, ...env } = process.env;
-  const options = ["--lib", "--profile", "wasm", "--target", WASM_TARGET, ...withoutPaths(packages)];
-  await run("cargo", ["build", ...options], { env });
-
+  // What the root crate is made into is said here alone: as a part of the others it would be made into a module, too. (As
+  // an rlib beside that, for no other reason, the modules come out a little smaller.)
+  const options = ["--lib", "--crate-type", "cdylib,rlib", "--profile", "wasm", "--target", WASM_TARGET];
+  const remaps = withoutPaths(packages);
   const bindings = path.join(target, "wasm-bindgen");
-  const compiled = path.join(target, WASM_TARGET, "wasm", "pesi.wasm");
-  await run("cargo", ["run", "--quiet", "-p", "wasm-build", "--", compiled, bindings]);
-
   fs.mkdirSync(dist, { recursive: true });
-  for (const file of BINDINGS) fs.copyFileSync(path.join(bindings, file), path.join(dist, file));
-  await optimise(path.join(bindings, MODULE), path.join(dist, MODULE));
+  for (const [name, crate] of Object.entries(MODULES)) {
+    await run("cargo", ["rustc", "-p", crate, ...options, ...remaps], { env });
+    const input = path.join(target, WASM_TARGET, "wasm", `${crate.replace("-", "_")}.wasm`);
+    await run("cargo", ["run", "--quiet", "-p", "wasm-build", "--", input, bindings, name]);
+    for (const file of [`${name}.js`, `${name}.d.ts`]) fs.copyFileSync(path.join(bindings, file), path.join(dist, file));
+    const module = `${name}_bg.wasm`;
+    await optimise(path.join(bindings, module), path.join(dist, module));
+  }
 }
 
 /** Has messages of panics name files by package, and not by where they are on this machine. */
@@ -110,7 +116,7 @@ async function optimise(input, output) {
 
 /** TypeScript, and the library that a subpath needs. */
 async function buildScripts() {
-  const stale = fs.readdirSync(dist).filter((name) => !name.startsWith("pesi_wasm"));
+  const stale = fs.readdirSync(dist).filter((name) => !Object.keys(MODULES).some((module) => name.startsWith(module)));
   for (const name of stale) fs.rmSync(path.join(dist, name), { recursive: true });
   const tsc = packageProgram("typescript", "tsc");
   for (const project of ["tsconfig.json", "www/demo/tsconfig.json"]) {

@@ -32,6 +32,11 @@ const PARTS = [
     name: "clippy, wasm32",
     run: () => check("cargo", ["clippy", "--lib", ...WASM, ...DENY_WARNINGS]),
   },
+  ...["grammars", "templates"].map((module) => ({
+    group: "lint",
+    name: `clippy, ${module}`,
+    run: () => check("cargo", ["clippy", "-p", `pesi-${module}`, ...WASM, ...DENY_WARNINGS]),
+  })),
   { group: "native", name: "Rust tests", run: runCargoTests },
   { group: "build", name: "build", run: () => step(build) },
   { group: "size", name: "size budget", needsBuild: true, run: () => step(checkSizes) },

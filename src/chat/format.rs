@@ -55,7 +55,7 @@ impl ChatTemplate {
             |message: &'static str| Err(Error::unsupported(message).with("parameter", "tools"));
         match self.calls() {
             _ if names.is_empty() => {}
-            _ if !self.takes_tools() => return refuse("the model's chat template has no tools"),
+            _ if !self.takes_tools()? => return refuse("the model's chat template has no tools"),
             None => return refuse("the form of this model's calls of tools is not known"),
             Some(_) => {}
         }

@@ -1,38 +1,27 @@
 //! Which tokens may come next, so that a text follows a grammar.
 //!
-//! Inputs are a [`Constraint`] and the tokens as they are drawn; the output is a [`Mask`] a step. The
-//! grammars are those of the crate `llguidance`, which walks the vocabulary as a tree of bytes
-//! (`vocabulary`) along with the states of a parser. Control tokens are in no text: what ends one is for
-//! the caller to say.
+//! Inputs are a [`Constraint`] and the tokens as they are drawn; the output is a [`Mask`] a step. What
+//! follows a grammar is `engine`. Control tokens are in no text: what ends one is for the caller to say.
 
-mod schema;
-mod vocabulary;
+#[cfg(any(not(target_arch = "wasm32"), feature = "grammars"))]
+pub mod engine;
+mod words;
 
 use std::{cell::RefCell, sync::Arc};
 
-use llguidance::{
-    Matcher, ParserFactory,
-    api::{GrammarWithLexer, ParserLimits, TopLevelGrammar},
-    toktrie::InferenceCapabilities,
-};
+use serde::{Deserialize, Serialize};
 
-use self::vocabulary::Vocabulary;
-use crate::{
-    error::{Error, Result},
-    tokenizer::Tokenizer,
-};
-
-/// The longest message of an error taken from `llguidance`, in bytes.
-const MAX_MESSAGE: usize = 500;
-
-/// The longest text of a constraint, in bytes.
-const MAX_SOURCE: usize = 1 << 20;
+pub use self::words::Words;
+#[cfg(all(target_arch = "wasm32", not(feature = "grammars")))]
+use crate::modules::grammars as engine;
+use crate::{error::Result, tokenizer::Tokenizer};
 
 /// Most grammars that are kept for when they are asked for again.
 const MAX_KEPT: usize = 32;
 
 /// What a text must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "snake_case")]
 pub enum Constraint {
     /// JSON that this schema describes.
     JsonSchema(String),
@@ -47,7 +36,7 @@ pub enum Constraint {
 /// Makes grammars for one vocabulary. Making it takes a walk over all tokens, a grammar much less, and
 /// one that was made before nothing.
 pub struct Grammars {
-    factory: ParserFactory,
+    factory: engine::Factory,
     n_vocab: usize,
     /// Stands for the end of the text in masks, beyond all tokens.
     end: u32,
@@ -56,7 +45,10 @@ pub struct Grammars {
 }
 
 /// A constraint, under the name that others have for it.
-type Part = (String, Constraint);
+pub type Part = (String, Constraint);
+
+/// The tokens of a text, as the tokenizer has it; none where it has none.
+pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
 
 impl Grammars {
     /// For the tokens of `tokenizer`, in masks of `n_vocab` bits.
@@ -64,13 +56,10 @@ impl Grammars {
     /// # Errors
     /// `unsupported` for a vocabulary of more bytes than the tree holds.
     pub fn new(tokenizer: Arc<Tokenizer>, n_vocab: usize) -> Result<Self> {
-        let (environment, end) = Vocabulary::environment(tokenizer)?;
-        let capabilities = InferenceCapabilities::default();
-        let slices = llguidance::earley::SlicedBiasComputer::json_slices();
-        let mut factory = ParserFactory::new(&environment, capabilities, &slices)
-            .map_err(|error| refused("the vocabulary does not take grammars", &error))?;
-        factory.quiet();
-        *factory.limits_mut() = ParserLimits { verbose_errors: false, ..Default::default() };
+        let words = Words::of(&tokenizer)?;
+        let end = words.end();
+        let encode = move |text: &str| tokenizer.encode_ordinary(text).unwrap_or_default();
+        let factory = engine::Factory::new(&words, Box::new(encode))?;
         Ok(Self { factory, n_vocab, end, kept: RefCell::default() })
     }
 
@@ -110,49 +99,15 @@ impl Grammars {
 
     /// The grammar of the first of `parts`.
     fn make(&self, parts: &[Part]) -> Result<Grammar> {
-        let mut grammars = Vec::new();
-        for (name, constraint) in parts {
-            grammars.push(GrammarWithLexer { name: Some(name.clone()), ..constraint.grammar()? });
-        }
-        let grammar = TopLevelGrammar { grammars, max_tokens: None };
-        let constraint = &parts[0].1;
-        let parser = self.factory.create_parser(grammar).map_err(|error| match constraint {
-            Constraint::JsonSchema(_) | Constraint::JsonObject => schema::refused(&error),
-            Constraint::Regex(_) => refused("the regular expression cannot be used", &error),
-            Constraint::Lark(_) => refused("the grammar cannot be used", &error),
-        })?;
-        Ok(Grammar { matcher: Matcher::new(Ok(parser)), end: self.end, n_vocab: self.n_vocab })
-    }
-}
-
-impl Constraint {
-    /// As `llguidance` has it.
-    ///
-    /// # Errors
-    /// `invalid_argument` for one that is too long, or a schema that is none.
-    fn grammar(&self) -> Result<GrammarWithLexer> {
-        let source = match self {
-            Self::JsonObject => "",
-            Self::JsonSchema(source) | Self::Regex(source) | Self::Lark(source) => source,
-        };
-        if source.len() > MAX_SOURCE {
-            return Err(Error::argument("the constraint is too long")
-                .with("found", source.len())
-                .with("limit", MAX_SOURCE));
-        }
-        Ok(match self {
-            Self::JsonObject => GrammarWithLexer::from_json_schema(schema::any_object()),
-            Self::JsonSchema(source) => GrammarWithLexer::from_json_schema(schema::read(source)?),
-            Self::Regex(source) => GrammarWithLexer::from_regex(source),
-            Self::Lark(source) => GrammarWithLexer::from_lark(source.clone()),
-        })
+        let matcher = self.factory.make(parts)?;
+        Ok(Grammar { matcher, end: self.end, n_vocab: self.n_vocab })
     }
 }
 
 /// A grammar, somewhere in a text.
 #[derive(Clone)]
 pub struct Grammar {
-    matcher: Matcher,
+    matcher: engine::Matcher,
     end: u32,
     n_vocab: usize,
 }
@@ -163,16 +118,10 @@ impl Grammar {
     /// # Errors
     /// `invalid_argument` where the grammar has become too complex.
     pub fn allowed(&mut self) -> Result<(Mask, bool)> {
-        let found = self
-            .matcher
-            .compute_mask_or_eos()
-            .map_err(|error| refused("the grammar is too complex", &error))?;
-        let may_end = found.is_allowed(self.end);
-        let mut mask = Mask::none(self.n_vocab);
-        for (word, found) in mask.words.iter_mut().zip(found.as_slice()) {
-            *word = *found;
-        }
+        let mut mask = Mask { words: self.matcher.allowed()? };
+        let may_end = mask.has(self.end);
         mask.remove(self.end);
+        mask.words.resize(self.n_vocab.div_ceil(32), 0);
         Ok((mask, may_end))
     }
 
@@ -181,19 +130,17 @@ impl Grammar {
     /// # Errors
     /// `invalid_argument` where the grammar does not allow it or has become too complex.
     pub fn push(&mut self, token: u32) -> Result<()> {
-        self.matcher
-            .consume_token(token)
-            .map_err(|error| refused("a token is not of the grammar", &error).with("token", token))
+        self.matcher.push(token)
     }
 
     /// Whether the text is complete, and nothing can follow.
     pub fn is_complete(&self) -> bool {
-        self.matcher.is_stopped()
+        self.matcher.is_complete()
     }
 
     /// How many of `tokens` the grammar allows after each other; it stays where it is.
     pub fn n_allowed(&mut self, tokens: &[u32]) -> usize {
-        self.matcher.validate_tokens(tokens).unwrap_or_default()
+        self.matcher.n_allowed(tokens)
     }
 }
 
@@ -243,18 +190,4 @@ impl Mask {
     pub fn words(&self) -> &[u32] {
         &self.words
     }
-}
-
-/// An error of `llguidance`, in its words.
-fn refused(what: &'static str, error: &anyhow::Error) -> Error {
-    Error::argument(what).with("reason", reason(error))
-}
-
-/// A message on one line, without the state of the parser that some have after a tag.
-fn reason(error: &anyhow::Error) -> String {
-    let message = format!("{error:#}");
-    let message = message.split("<non-verbose/>").next().unwrap_or_default();
-    let words: Vec<&str> = message.split_whitespace().collect();
-    let line = words.join(" ");
-    line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
 }

@@ -318,10 +318,10 @@ impl Session {
     /// What keeps an answer to what is demanded of it.
     fn guide(&mut self, request: &Request) -> Result<Option<Guide>> {
         let description = &self.description;
-        let chat = description.chat.as_ref().filter(|_| request.chat);
-        if !request.demands.are_needed(matches!(chat, Some(ChatFormat::Harmony(_)))) {
+        if !description.is_guided(request) {
             return Ok(None);
         }
+        let chat = description.chat.as_ref().filter(|_| request.chat);
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(description.tokenizer.clone(), description.config.n_vocab)?,

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use super::{gguf_set, heads::Heads, safetensors_set};
+use super::{Request, gguf_set, heads::Heads, safetensors_set};
 use crate::{
     chat::{ChatFormat, ChatTemplate, harmony::Harmony},
     checkpoint::{TensorInfo, TensorTable, dequantize},
@@ -116,6 +116,11 @@ impl Description {
             tokens.splice(0..0, self.tokenizer.bos());
         }
         Ok(tokens)
+    }
+
+    /// Whether the answer to `request` is held to a grammar.
+    pub fn is_guided(&self, Request { demands, chat, .. }: &Request) -> bool {
+        demands.are_needed(*chat && matches!(self.chat, Some(ChatFormat::Harmony(_))))
     }
 
     /// The plan of the model.

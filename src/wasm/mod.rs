@@ -136,6 +136,13 @@ impl Model {
         self.begun(options).map_err(to_js)
     }
 
+    /// Whether something is demanded of an answer with these `options` that takes grammars.
+    #[wasm_bindgen(js_name = isGuided)]
+    pub fn is_guided(&self, options: JsValue) -> Result<bool, JsValue> {
+        let options: GenerateOptions = from_js(options).map_err(to_js)?;
+        Ok(self.description.is_guided(&Request::from(options)))
+    }
+
     /// Bytes in use now.
     #[wasm_bindgen(js_name = memoryInUse)]
     pub fn memory_in_use(&self) -> Result<JsValue, JsValue> {

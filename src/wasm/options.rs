@@ -295,20 +295,11 @@ pub struct GenerateOptions {
     reuse_prefix: Option<bool>,
     #[serde(default)]
     chat: bool,
-    constraint: Option<PlainConstraint>,
+    constraint: Option<Constraint>,
     #[serde(default)]
     tools: Vec<PlainTool>,
     tool_choice: Option<PlainToolChoice>,
     parallel_tool_calls: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "snake_case")]
-enum PlainConstraint {
-    JsonSchema(String),
-    JsonObject,
-    Regex(String),
-    Lark(String),
 }
 
 #[derive(Deserialize)]
@@ -333,17 +324,6 @@ enum PlainToolMode {
 enum PlainToolChoice {
     Mode(PlainToolMode),
     Named { name: String },
-}
-
-impl From<PlainConstraint> for Constraint {
-    fn from(constraint: PlainConstraint) -> Self {
-        match constraint {
-            PlainConstraint::JsonSchema(schema) => Self::JsonSchema(schema),
-            PlainConstraint::JsonObject => Self::JsonObject,
-            PlainConstraint::Regex(pattern) => Self::Regex(pattern),
-            PlainConstraint::Lark(grammar) => Self::Lark(grammar),
-        }
-    }
 }
 
 impl From<PlainToolChoice> for ToolChoice {
@@ -388,7 +368,7 @@ impl From<GenerateOptions> for Request {
             reuse_prefix: options.reuse_prefix.unwrap_or(true),
             chat: options.chat,
             demands: Demands {
-                answer: options.constraint.map(Constraint::from),
+                answer: options.constraint,
                 tools: options.tools.into_iter().map(Tool::from).collect(),
                 tool_choice: options.tool_choice.map(ToolChoice::from).unwrap_or_default(),
                 single_call: options.parallel_tool_calls == Some(false),

@@ -64,6 +64,9 @@ export class Model {
    * it. `tools`: those that `renderChat` was given; calls are looked for where there are any.
    */
   begin(options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean }): Generation;
+  /** Whether `begin` would hold the answer to a grammar, which it needs the module of grammars for. */
+  isGuided(options: EngineGenerateOptions & { tokens: Uint32Array; chat: boolean }): boolean;
+  /** Of WebAssembly's memory the engine's own module's. */
   memoryInUse(): MemoryInUse;
   dispose(): Promise<{ freedBytes: number }>;
 }

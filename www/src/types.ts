@@ -222,7 +222,7 @@ export interface MemoryInUse {
   deviceBytes: number;
   /** Of these, keys and values of conversations that are set aside while another goes on. */
   setAsideBytes: number;
-  /** The WebAssembly module's own memory, which does not shrink. */
+  /** The WebAssembly modules' own memory, which does not shrink. */
   heapBytes: number;
 }
 

@@ -6,6 +6,7 @@
 
 import { chooseDevice, cpuName, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
+import { grammars, templates } from "./modules.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel, type Generation } from "./pesi_wasm.js";
 import type {
   EngineGenerateOptions,
@@ -41,6 +42,7 @@ const scope = self as unknown as WorkerScope;
 const running = new Map<number, AbortController>();
 let model: Model | undefined;
 const turns = new Turns();
+const NO_TOKENS = new Uint32Array();
 
 const handlers: Handlers = {
   async load({ source, device, options }, { signal, emit }) {
@@ -88,6 +90,7 @@ const handlers: Handlers = {
   },
 
   async generate({ input, options }, { signal, emit }) {
+    await prepare(loaded(), input, options, signal);
     let generation = undefined as Generation | undefined;
     const isAwaited = (): boolean => turns.isAwaited;
     const run = (): Promise<GenerationResult | undefined> => {
@@ -106,7 +109,10 @@ const handlers: Handlers = {
   },
 
   memory(_, { signal }) {
-    return turns.take(signal, () => loaded().memoryInUse());
+    return turns.take(signal, () => {
+      const { heapBytes, ...others } = loaded().memoryInUse();
+      return { ...others, heapBytes: heapBytes + templates.heapBytes + grammars.heapBytes };
+    });
   },
 
   dispose() {
@@ -139,6 +145,20 @@ async function onDevice<T>(
 function loaded(): Model {
   if (model === undefined) throw new PesiError("disposed", "The worker holds no model");
   return model;
+}
+
+/** Has the modules ready that an answer needs. Others may compute meanwhile. */
+async function prepare(
+  engine: Model,
+  { kind }: GenerateInput,
+  options: EngineGenerateOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const isChat = kind === "messages";
+  const needed = [];
+  if (isChat && engine.info().chatFormat === "template") needed.push(templates);
+  if (engine.isGuided({ ...options, tokens: NO_TOKENS, chat: isChat })) needed.push(grammars);
+  await Promise.all(needed.map((module) => module.ready(signal)));
 }
 
 function begin(engine: Model, input: GenerateInput, options: EngineGenerateOptions): Generation {

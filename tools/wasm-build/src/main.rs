@@ -1,10 +1,7 @@
-//! `wasm-build INPUT.wasm OUT_DIR`: writes the JavaScript bindings and the processed module.
+//! `wasm-build INPUT.wasm OUT_DIR NAME`: writes the JavaScript bindings, `NAME.js`, and the processed module,
+//! `NAME_bg.wasm`.
 
-use std::{
-    env,
-    error::Error,
-    path::{Path, PathBuf},
-};
+use std::{env, error::Error, path::Path};
 
 use walrus::Module;
 
@@ -13,20 +10,18 @@ use walrus::Module;
 const FOREIGN: &str = "llg_";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args_os().skip(1).map(PathBuf::from);
-    let (Some(input), Some(out_dir), None) = (arguments.next(), arguments.next(), arguments.next())
-    else {
-        return Err("usage: wasm-build INPUT.wasm OUT_DIR".into());
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [input, out_dir, name] = &arguments[..] else {
+        return Err("usage: wasm-build INPUT.wasm OUT_DIR NAME".into());
     };
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
         .web(true)?
         .omit_default_module_path(false)
         .typescript(true)
-        .out_name("pesi_wasm")
-        .generate(&out_dir)?;
-    remove_foreign_exports(&out_dir.join("pesi_wasm_bg.wasm"))?;
-    Ok(())
+        .out_name(name)
+        .generate(out_dir)?;
+    remove_foreign_exports(&Path::new(out_dir).join(format!("{name}_bg.wasm")))
 }
 
 /// Takes out what no page calls, and the code that nothing else needs.
