@@ -88,8 +88,10 @@ impl Splitter {
         if !byte_level {
             return Err(Error::unsupported("only byte-level tokenizers are supported"));
         }
-        let pre_tokenizer = PipelinePreTokenizer::Sequence(PipelineSequence::new(steps));
-        Ok(Self { normalizers, pre_tokenizer })
+        let sequence = PipelineSequence::new(steps);
+        #[cfg(target_arch = "wasm32")]
+        check_well_known(&sequence)?;
+        Ok(Self { normalizers, pre_tokenizer: PipelinePreTokenizer::Sequence(sequence) })
     }
 
     /// Calls `on_word` with each word of `text`, in order. The words together are the normalised
@@ -139,13 +141,31 @@ fn split_with(
             return Ok(PipelinePreTokenizer::Split(native));
         }
     }
-    if cfg!(target_arch = "wasm32")
-        && let SplitPattern::Regex(pattern) = &pattern
-    {
-        return Err(Error::unsupported("a pattern of the tokenizer is of no known family")
-            .with("found", pattern.as_str()));
+    let split = match cfg!(target_arch = "wasm32") {
+        true => Split::native(pattern, behavior, invert),
+        false => Split::new(pattern, behavior, invert),
+    };
+    split.map(PipelinePreTokenizer::Split).map_err(rule_failed)
+}
+
+/// Refuses patterns that only a regex engine could run. DeepSeek's three are well known together.
+#[cfg(target_arch = "wasm32")]
+fn check_well_known(sequence: &PipelineSequence) -> Result<()> {
+    if sequence.is_deepseek() {
+        return Ok(());
     }
-    Split::new(pattern, behavior, invert).map(PipelinePreTokenizer::Split).map_err(rule_failed)
+    for step in sequence.pre_tokenizers() {
+        if let PipelinePreTokenizer::Split(split) = step
+            && let SplitPattern::Regex(pattern) = &split.pattern
+            && (split.grammar().is_none()
+                || split.invert
+                || split.behavior != SplitDelimiterBehavior::Isolated)
+        {
+            return Err(Error::unsupported("a pattern of the tokenizer is of no known family")
+                .with("found", pattern.as_str()));
+        }
+    }
+    Ok(())
 }
 
 /// Appends the normaliser that `json` describes, if it is not null.
