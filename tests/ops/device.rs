@@ -84,6 +84,11 @@ pub fn some_devices() -> Vec<Device> {
     devices().into_iter().step_by(3).collect()
 }
 
+/// As [`devices`], for shaders that are the same with f16 and without.
+pub fn devices_in_f32() -> impl Iterator<Item = Device> {
+    devices().into_iter().filter(|device| !device.context.capabilities.f16)
+}
+
 /// The adapter as each kind of device that shaders are made for.
 pub fn devices() -> Vec<Device> {
     let mut devices = Vec::new();

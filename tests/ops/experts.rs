@@ -20,7 +20,7 @@ use pesi::{
 
 use super::{
     data::{Matrix, Random, assert_close, assert_within},
-    device::{Device, allocate, devices},
+    device::{Device, allocate, devices_in_f32},
 };
 
 /// Relative to the sum of a product's absolute terms, for f32 sums of a thousand terms.
@@ -316,7 +316,7 @@ fn cpu_products_with_experts_match_double_precision() {
 #[test]
 fn gpu_products_with_experts_match_double_precision() {
     let cases = cases(&mut Random::new(12));
-    for device in devices() {
+    for device in devices_in_f32() {
         for case in &cases {
             let what = format!("{}: {}", device.name, case.name());
             case.check(&case.on_gpu(&device, [false, false]), TOLERANCE, &what);
@@ -330,7 +330,7 @@ fn gpu_products_with_experts_match_double_precision() {
 
 #[test]
 fn gpu_products_of_one_row_with_experts_match_double_precision() {
-    for device in devices() {
+    for device in devices_in_f32() {
         let mut random = Random::new(13);
         let tuning = &device.tuning;
         // As many as a workgroup takes of a large matrix, of which it takes most.
@@ -378,7 +378,7 @@ fn experts_in_several_pages_give_the_same_products() {
 
 #[test]
 fn routing_matches_double_precision() {
-    for device in devices() {
+    for device in devices_in_f32() {
         let mut random = Random::new(16);
         for [n_tokens, n_experts, n_used] in
             [[1, 1, 1], [3, 8, 2], [5, 63, 4], [2, 64, 4], [7, 65, 5], [4, 128, 4], [2, 300, 20]]
