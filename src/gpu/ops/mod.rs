@@ -208,7 +208,8 @@ fn expert_variants(target: &Target<'_>) -> Vec<Variant> {
                 variants.push(shape.matvec(target, SIZES, false));
                 variants.push(shape.matmul(target));
                 variants.push(shape.group(target));
-                if matches!(then, ThenExperts::SwiGlu { .. }) {
+                let fuses = target.tuning.fuses_into_experts;
+                if fuses && matches!(then, ThenExperts::SwiGlu { .. }) {
                     let variant = shape.matvec(target, SIZES, true);
                     variants.extend([variant.clone(), variant.define("ROUTE")]);
                 }
