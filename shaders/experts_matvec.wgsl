@@ -13,6 +13,7 @@
 // the input once, into workgroup memory, and threads stride over units. With INTERLEAVED what passes
 // from the first kind of product to the second has the first vectors of all blocks, then their second
 // ones, and so on, so that reads of neighbours are one.
+// With QUADS threads take four blocks of each row at a time (block.wgsl).
 // Limits: columns are a multiple of 32; LANES divides WORKGROUP.
 
 #import "block.wgsl"
