@@ -16,7 +16,16 @@ const GOLDEN = path.join(root, "tests/golden/gpt-oss");
 const FOLDER = "/models/a1-basic/";
 const GGUF = "/models/gguf/a1-basic.bf16.gguf";
 const TOKENS = [1, 20, 300, 4, 50, 6, 7, 80];
+const TEXT = "In 12345 lines, the first is:\r\n  an end";
 const PATTERN = "\\w+|\\W";
+/** Those of DeepSeek's tokenizers, which are well known together alone. */
+const DEEPSEEK = [
+  "\\p{N}{1,3}",
+  "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+  "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" +
+    "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+];
+
 const MISSING_SHARD = "model-00001-of-00002.safetensors";
 
 describe("a gpt-oss model", () => {
@@ -28,7 +37,8 @@ describe("a gpt-oss model", () => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), "pesi-sources-"));
     writeSplit(folder);
     writeIncomplete(folder);
-    writeOtherPattern(folder);
+    writePatterns(folder, "other-pattern", [PATTERN]);
+    writePatterns(folder, "deepseek-patterns", DEEPSEEK);
     harness = await openHarness({ models: [folder, GOLDEN] });
     page = await harness.openBlank();
     await page.evaluate(definePick);
@@ -120,6 +130,10 @@ describe("a gpt-oss model", () => {
     assert.deepEqual(await page.evaluate(loadError, "/models/other-pattern/"), refused);
   });
 
+  test("whose tokenizer has the patterns of DeepSeek is taken", async () => {
+    assert.deepEqual(await page.evaluate(decoded, { source: "/models/deepseek-patterns/", text: TEXT }), TEXT);
+  });
+
   test("nothing went wrong in the console", () => assert.deepEqual(harness.problems, []));
 });
 
@@ -136,12 +150,15 @@ function writeIncomplete(folder) {
   fs.rmSync(path.join(target, MISSING_SHARD));
 }
 
-function writeOtherPattern(folder) {
-  const target = path.join(folder, "other-pattern");
+/** A model whose tokenizer cuts words by `patterns`, one after the other. */
+function writePatterns(folder, name, patterns) {
+  const target = path.join(folder, name);
   fs.cpSync(path.join(GOLDEN, "a1-basic"), target, { recursive: true });
   const file = path.join(target, "tokenizer.json");
   const tokenizer = JSON.parse(fs.readFileSync(file, "utf8"));
-  tokenizer.pre_tokenizer.pretokenizers[0].pattern.Regex = PATTERN;
+  const { pretokenizers } = tokenizer.pre_tokenizer;
+  const splits = patterns.map((Regex) => ({ ...pretokenizers[0], pattern: { Regex } }));
+  pretokenizers.splice(0, 1, ...splits);
   fs.writeFileSync(file, JSON.stringify(tokenizer));
 }
 
@@ -222,4 +239,13 @@ async function loadError(source) {
     () => ({ kind: "none" }),
     ({ name, kind, details }) => ({ name, kind, details }),
   );
+}
+
+/** `text` as tokens, and as text again. */
+async function decoded({ source, text }) {
+  const { load } = await import("/pesi.js");
+  const model = await load(await globalThis.pick(source), { device: "cpu", cache: false });
+  const found = await model.decode(await model.encode(text));
+  await model.dispose();
+  return found;
 }
