@@ -110,6 +110,40 @@ fn doubled_magnitudes(steps: vec4<u32>) -> vec4<f32> {
     return max(step, max(2.0 * step - 4.0, 4.0 * step - 16.0));
 }
 
+// Twice the values of four E2M1 codes, `shift` bits up: magnitudes negated by bit 3.
+fn doubled_e2m1(words: vec4<u32>, shift: u32) -> vec4<f32> {
+    let magnitudes = doubled_magnitudes((words >> vec4<u32>(shift)) & vec4<u32>(7u));
+    let sign = (words << vec4<u32>(28u - shift)) & vec4<u32>(0x80000000u);
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitudes) | sign);
+}
+
+fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
+    let q = quants[row * n_blocks + block];
+    return Block(doubled_e2m1(q, 0u), doubled_e2m1(q, 8u), doubled_e2m1(q, 16u), doubled_e2m1(q, 24u),
+        doubled_e2m1(q, 4u), doubled_e2m1(q, 12u), doubled_e2m1(q, 20u), doubled_e2m1(q, 28u));
+}
+#endif
+
+// Half the scale in byte `place` of a word, to go with doubled codes: 2^(s − 128). Below the normal numbers it
+// is zero.
+fn half_scale(word: u32, place: u32) -> f32 {
+    let exponent = (word >> (place * 8u)) & 255u;
+    return bitcast<f32>((max(exponent, 1u) - 1u) << 23u);
+}
+
+fn load_scales(row: u32, block: u32, n_blocks: u32) -> u32 {
+    return scales[row * ((n_blocks + 3u) / 4u) + block / 4u];
+}
+
+fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
+    return half_scale(load_scales(row, block, n_blocks), block % 4u);
+}
+
+fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
+    let doubled = block_scale(block_codes(row, block, n_blocks), TO_DOUBLED, 0.0);
+    return transposed(block_scale(doubled, load_scale(row, block, n_blocks), 0.0));
+}
+
 #ifdef CODES_IN_SUBGROUP
 // The first eight threads of the subgroup hold a magnitude each.
 var<private> held_magnitude: f32;
@@ -138,45 +172,8 @@ fn codes_dot(row: u32, block: u32, n_blocks: u32, x: Block) -> f32 {
         + products(q, 4u, x.v4) + products(q, 12u, x.v5) + products(q, 20u, x.v6) + products(q, 28u, x.v7));
 }
 #else
-// Twice the values of four E2M1 codes, `shift` bits up: magnitudes negated by bit 3.
-fn doubled_e2m1(words: vec4<u32>, shift: u32) -> vec4<f32> {
-    let magnitudes = doubled_magnitudes((words >> vec4<u32>(shift)) & vec4<u32>(7u));
-    let sign = (words << vec4<u32>(28u - shift)) & vec4<u32>(0x80000000u);
-    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(magnitudes) | sign);
-}
-
-fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
-    let q = quants[row * n_blocks + block];
-    return Block(doubled_e2m1(q, 0u), doubled_e2m1(q, 8u), doubled_e2m1(q, 16u), doubled_e2m1(q, 24u),
-        doubled_e2m1(q, 4u), doubled_e2m1(q, 12u), doubled_e2m1(q, 20u), doubled_e2m1(q, 28u));
-}
-#endif
-#endif
-
-// Half the scale in byte `place` of a word, to go with doubled codes: 2^(s − 128). Below the normal numbers it
-// is zero.
-fn half_scale(word: u32, place: u32) -> f32 {
-    let exponent = (word >> (place * 8u)) & 255u;
-    return bitcast<f32>((max(exponent, 1u) - 1u) << 23u);
-}
-
-fn load_scales(row: u32, block: u32, n_blocks: u32) -> u32 {
-    return scales[row * ((n_blocks + 3u) / 4u) + block / 4u];
-}
-
-fn load_scale(row: u32, block: u32, n_blocks: u32) -> f32 {
-    return half_scale(load_scales(row, block, n_blocks), block % 4u);
-}
-
-#ifdef CODES_IN_SUBGROUP
-#else
 fn codes_dot(row: u32, block: u32, n_blocks: u32, x: Block) -> f32 {
     return block_dot(block_codes(row, block, n_blocks), x);
-}
-
-fn load_block(row: u32, block: u32, n_blocks: u32) -> Block {
-    let doubled = block_scale(block_codes(row, block, n_blocks), TO_DOUBLED, 0.0);
-    return transposed(block_scale(doubled, load_scale(row, block, n_blocks), 0.0));
 }
 #endif
 

@@ -107,7 +107,7 @@ fn main(
     var ups: array<f32, ROWS>;
 #ifdef STAGED
     let n_units = params.n_blocks * UNITS_A_BLOCK;
-    let staged_squares = stage(0u, n_units, thread);
+    stage(0u, n_units, thread);
     let end = select(0u, n_units, is_here);
     for (var unit = lane; unit < end; unit += LANES) {
         let u = staged_unit(unit, n_units);
@@ -130,15 +130,7 @@ fn main(
         }
     }
 #endif
-    var factor = 1.0;
-#ifdef NORM
-#ifdef STAGED
-    let sum = staged_squares;
-#else
-    let sum = sum_of_squares(thread);
-#endif
-    factor = inverseSqrt(sum / f32(params.n_blocks * 32u) + params.eps);
-#endif
+    let factor = norm_factor(thread);
     for (var i = 0u; i < ROWS; i++) {
         var gate = sum_lanes(gates[i], thread) * factor;
         var up = sum_lanes(ups[i], thread) * factor;

@@ -61,17 +61,25 @@ fn input_block(start: u32, block: u32, thread: u32) -> Block {
 }
 #endif
 
+// What products with the row are multiplied with, once the threads that share outputs have read it.
+fn norm_factor(thread: u32) -> f32 {
 #ifdef NORM
-// The sum of squares of the row, once the threads that share outputs have read it.
-fn sum_of_squares(thread: u32) -> f32 {
+#ifdef STAGED
+    // Of the whole row, which stage.wgsl has read.
+    let sum = squares;
+#else
 #ifdef BROADCAST
     // Threads from the ninth on read what others have read.
-    return subgroupAdd(squares) * (f32(min(WORKGROUP, 8u)) / f32(WORKGROUP));
+    let sum = subgroupAdd(squares) * (f32(min(WORKGROUP, 8u)) / f32(WORKGROUP));
 #else
-    return sum_lanes(squares, thread);
+    let sum = sum_lanes(squares, thread);
+#endif
+#endif
+    return inverseSqrt(sum / f32(params.n_blocks * 32u) + params.eps);
+#else
+    return 1.0;
 #endif
 }
-#endif
 
 #ifdef QUADS
 const BLOCKS_A_TURN: u32 = 4u;

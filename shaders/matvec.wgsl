@@ -57,7 +57,7 @@ fn main(
 #endif
 #ifdef STAGED
     let n_units = params.n_blocks * UNITS_A_BLOCK;
-    let staged_squares = stage(x_start, n_units, thread);
+    stage(x_start, n_units, thread);
     for (var unit = lane; unit < n_units; unit += LANES) {
         let u = staged_unit(unit, n_units);
         let u_sum = unit_sum(u);
@@ -82,15 +82,7 @@ fn main(
     }
 #endif
 
-    var factor = 1.0;
-#ifdef NORM
-#ifdef STAGED
-    let sum = staged_squares;
-#else
-    let sum = sum_of_squares(thread);
-#endif
-    factor = inverseSqrt(sum / f32(params.n_blocks * 32u) + params.eps);
-#endif
+    let factor = norm_factor(thread);
     for (var i = 0u; i < ROWS; i++) {
         var y = sum_lanes(sums[i], thread) * factor;
         let row = first_row + i;

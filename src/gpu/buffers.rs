@@ -316,20 +316,16 @@ impl Buffers {
             n_used: op.n_used,
             then: op.then,
         };
-        if rows == Rows::Last && target.tuning.fuses_into_experts {
+        let (norm, x) = match rows == Rows::Last && target.tuning.fuses_into_experts {
+            true => (norm, operands.x),
+            false => (None, self.normed(recorder, target, norm, operands.x)),
+        };
+        let operands = experts::Operands { x, ..operands };
+        if rows == Rows::Last {
             return experts::record_last(recorder, target, norm, operands);
         }
-        let x = self.normed(recorder, target, norm, operands.x);
-        if rows == Rows::Last {
-            return experts::record_last(
-                recorder,
-                target,
-                None,
-                experts::Operands { x, ..operands },
-            );
-        }
         let scratch = self.experts.as_ref().expect("a plan with experts has room for them");
-        experts::record_chunk(recorder, target, scratch, experts::Operands { x, ..operands });
+        experts::record_chunk(recorder, target, scratch, operands);
     }
 
     /// The rows of `x`, or where they are normalised: for many rows that is a dispatch of its own.
