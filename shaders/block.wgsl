@@ -69,22 +69,17 @@ fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
 #ifdef HALF_CODES
 // Codes are read as f16: their lower three bits become the lower two of the exponent and the highest of
 // the mantissa, so that numbers come out 2^14 times too small, among them a subnormal one. Two codes
-// that are 16 bits apart are read at once, here those of `shift` and of 16 bits more.
+// that are 16 bits apart are read at once.
 const TO_DOUBLED: f32 = 32768.0;
-
-fn pairs(words: vec4<u32>, shift: u32) -> vec4<u32> {
-    let codes = words >> vec4<u32>(shift);
-    return ((codes << vec4<u32>(12u)) & vec4<u32>(0x80008000u))
-        | ((codes << vec4<u32>(9u)) & vec4<u32>(0x0e000e00u));
-}
 
 struct Halves {
     lower: vec4<f32>,
     upper: vec4<f32>,
 }
 
-fn halves(words: vec4<u32>, shift: u32) -> Halves {
-    let p = pairs(words, shift);
+// Codes whose signs and lower bits are in their places.
+fn halves(signs: vec4<u32>, steps: vec4<u32>) -> Halves {
+    let p = (signs & vec4<u32>(0x80008000u)) | (steps & vec4<u32>(0x0e000e00u));
     let a = unpack2x16float(p.x);
     let b = unpack2x16float(p.y);
     let c = unpack2x16float(p.z);
@@ -94,10 +89,10 @@ fn halves(words: vec4<u32>, shift: u32) -> Halves {
 
 fn block_codes(row: u32, block: u32, n_blocks: u32) -> Block {
     let q = quants[row * n_blocks + block];
-    let h0 = halves(q, 0u);
-    let h4 = halves(q, 4u);
-    let h8 = halves(q, 8u);
-    let h12 = halves(q, 12u);
+    let h0 = halves(q << vec4<u32>(12u), q << vec4<u32>(9u));
+    let h4 = halves(q << vec4<u32>(8u), q << vec4<u32>(5u));
+    let h8 = halves(q << vec4<u32>(4u), q << vec4<u32>(1u));
+    let h12 = halves(q, q >> vec4<u32>(3u));
     return Block(h0.lower, h8.lower, h0.upper, h8.upper, h4.lower, h12.lower, h4.upper, h12.upper);
 }
 #else

@@ -1,4 +1,4 @@
-// The experts of a token: those of the N_USED largest of its logits, the lowest index among equals,
+// The experts of a token: those of the N_USED largest of its N_EXPERTS logits, the lowest index among equals,
 // weighted by a softmax over these.
 //
 // `logits` is declared by the importing shader, whose workgroups have WORKGROUP threads. All of them call
@@ -7,16 +7,16 @@
 var<workgroup> chosen: array<u32, N_USED>;
 
 // Finds the experts for the logits at `first`: each has as its rank the number of those before it.
-fn choose(first: u32, n_experts: u32, thread: u32) {
+fn choose(first: u32, thread: u32) {
     // Numbers that are none leave slots without an expert; any will do then.
     for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
-        chosen[slot] = slot % n_experts;
+        chosen[slot] = slot % N_EXPERTS;
     }
     workgroupBarrier();
-    for (var expert = thread; expert < n_experts; expert += WORKGROUP) {
+    for (var expert = thread; expert < N_EXPERTS; expert += WORKGROUP) {
         let logit = logits[first + expert];
         var rank = 0u;
-        for (var other = 0u; other < n_experts; other++) {
+        for (var other = 0u; other < N_EXPERTS; other++) {
             let before = logits[first + other];
             rank += u32(before > logit || (before == logit && other < expert));
         }

@@ -34,7 +34,6 @@ struct Params {
     n_experts: u32,      // of this page
     limit: f32,          // of gates and ups
     eps: f32,
-    all_experts: u32,    // of the layer
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -43,7 +42,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [slots or 1, n_blocks · 8]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [slots or 1, n_out]
 #ifdef ROUTE
-@group(0) @binding(1) var<storage, read> logits: array<f32>;            // [all experts]
+@group(0) @binding(1) var<storage, read> logits: array<f32>;            // [N_EXPERTS]
 @group(0) @binding(8) var<storage, read_write> routing: array<f32>;     // [2 · N_USED]
 #else
 @group(0) @binding(8) var<storage, read> routing: array<f32>;           // [2 · N_USED]
@@ -90,7 +89,7 @@ fn main(
 
 #ifdef SWIGLU
 #ifdef ROUTE
-    choose(0u, params.all_experts, thread);
+    choose(0u, thread);
     let expert = chosen[workgroup.x];
     if (workgroup.x == 0u && workgroup.y == 0u) {
         for (var slot = thread; slot < N_USED; slot += WORKGROUP) {

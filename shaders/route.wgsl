@@ -6,13 +6,8 @@
 #import "state.wgsl"
 #import "choose.wgsl"
 
-struct Params {
-    n_experts: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: State;
-@group(0) @binding(2) var<storage, read> logits: array<f32>;            // [n_tokens, n_experts]
+@group(0) @binding(2) var<storage, read> logits: array<f32>;            // [n_tokens, N_EXPERTS]
 @group(0) @binding(3) var<storage, read_write> routing: array<f32>;     // [n_tokens, 2 · N_USED]
 
 const WORKGROUP: u32 = 64u;
@@ -24,8 +19,8 @@ fn main(
 ) {
     // Outside of the chunk there is nothing to write, but barriers want all threads.
     let token = min(workgroup.x, state.n_tokens - 1u);
-    let first = token * params.n_experts;
-    choose(first, params.n_experts, thread);
+    let first = token * N_EXPERTS;
+    choose(first, thread);
     for (var slot = thread; slot < N_USED; slot += WORKGROUP) {
         let at = token * 2u * N_USED + slot;
         routing[at] = f32(chosen[slot]);

@@ -47,8 +47,13 @@ impl ExpertsShape {
     }
 
     /// The variant for one row and matrices of so many outputs and columns, with RMSNorm ahead of it if
-    /// `norm` is set.
-    pub fn matvec(self, target: &Target<'_>, [n_out, n_cols]: [usize; 2], norm: bool) -> Variant {
+    /// `norm` is set, and the choice of experts if `chooses` is.
+    pub fn matvec(
+        self,
+        target: &Target<'_>,
+        [n_out, n_cols]: [usize; 2],
+        [norm, chooses]: [bool; 2],
+    ) -> Variant {
         let tuning = target.tuning;
         let is_first = matches!(self.then, ThenExperts::SwiGlu { .. });
         let mut variant = self
@@ -58,6 +63,9 @@ impl ExpertsShape {
             .number("ROWS", self.rows(target));
         if let Some(n_cols) = target.staged(n_cols, self.n_used).filter(|_| is_first) {
             variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
+        }
+        if chooses {
+            variant = variant.define("ROUTE").number("N_EXPERTS", self.n_experts);
         }
         target.lanes(variant, tuning.matvec_workgroup, self.lanes(target, n_out))
     }
@@ -229,7 +237,6 @@ pub fn record_last<'a>(
     for page in &operands.weight.pages {
         let mut words = operands.words(page);
         words.push(Word::F32(norm.map_or(0.0, |(_, eps)| eps)));
-        words.push(operands.n_experts.into());
         let mut bindings = operands.bindings(page, operands.out);
         bindings.push((0, parameters(&words)));
         let routing = operands.routing.into();
@@ -248,9 +255,7 @@ pub fn record_last<'a>(
         let grid = [n_slots, (operands.n_out() as u32).div_ceil(outputs), 1];
         recorder.dispatch(
             &operands.weight.name,
-            shape
-                .matvec(target, sizes, norm.is_some())
-                .define_if(operands.logits.is_some(), "ROUTE"),
+            shape.matvec(target, sizes, [norm.is_some(), operands.logits.is_some()]),
             bindings,
             Box::new(move |_| Some(grid)),
         );

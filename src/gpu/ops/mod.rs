@@ -198,20 +198,21 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
 fn expert_variants(target: &Target<'_>) -> Vec<Variant> {
     let mut variants = Vec::new();
     for (n_experts, n_used) in [(8, 2), (32, 4), (128, 4)] {
-        variants.push(route::variant(n_used));
+        variants.push(route::variant([n_experts, n_used]));
         for layout in Layout::MATRICES {
             for (bias, then) in [false, true].into_iter().flat_map(|bias| {
                 [ThenExperts::SwiGlu { limit: 0.0 }, ThenExperts::Add].map(|then| (bias, then))
             }) {
                 let shape = ExpertsShape { layout, bias, n_experts, n_used, then };
                 const SIZES: [usize; 2] = [2880, 2880];
-                variants.push(shape.matvec(target, SIZES, false));
+                variants.push(shape.matvec(target, SIZES, [false, false]));
                 variants.push(shape.matmul(target));
                 variants.push(shape.group(target));
                 let fuses = target.tuning.fuses_into_experts;
                 if fuses && matches!(then, ThenExperts::SwiGlu { .. }) {
-                    let variant = shape.matvec(target, SIZES, true);
-                    variants.extend([variant.clone(), variant.define("ROUTE")]);
+                    variants.extend(
+                        [false, true].map(|chooses| shape.matvec(target, SIZES, [true, chooses])),
+                    );
                 }
             }
         }

@@ -2,13 +2,13 @@
 
 use crate::gpu::{
     context::GpuBuffer,
-    record::{Binding, Recorder, parameters},
+    record::{Binding, Recorder},
     shader::Variant,
 };
 
-/// The variant for a number of experts a token.
-pub fn variant(n_used: u32) -> Variant {
-    Variant::new("route").number("N_USED", n_used)
+/// The variant for `n_used` experts a token, out of `n_experts`.
+pub fn variant([n_experts, n_used]: [u32; 2]) -> Variant {
+    Variant::new("route").number("N_EXPERTS", n_experts).number("N_USED", n_used)
 }
 
 /// Records the choice among `n_experts` experts for all tokens of the chunk.
@@ -21,9 +21,8 @@ pub fn record<'a>(
 ) {
     recorder.dispatch(
         "route",
-        variant(n_used as u32),
+        variant([n_experts as u32, n_used as u32]),
         vec![
-            (0, parameters(&[n_experts.into()])),
             (1, Binding::Read(state.into())),
             (2, Binding::Read(logits.into())),
             (3, Binding::Write(routing.into())),
