@@ -20,7 +20,10 @@ fn models_take_what_was_forecast() {
                 assert_eq!(told.largest_context, expected, "{what}");
                 let loaded = put(opened, &device, Precision::Compact, told.context_length);
                 let (mut engine, _) = loaded.await;
-                engine.warm_up().await.unwrap();
+                // What a first answer needs is there by then; one model shows it.
+                if name == "a1-basic" {
+                    engine.warm_up().await.unwrap();
+                }
                 assert_eq!(told.memory, Some(engine.memory()), "{what}");
             });
         }
