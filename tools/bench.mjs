@@ -1,18 +1,23 @@
 /**
  * Measures the package in headless Chromium, on the CPU and on WebGPU: loading from the network and
- * from browser storage, time to the first token, speed over a prompt and over an answer.
+ * from browser storage, time to the first token of the page, speed over prompts and over the answers after them, the
+ * most memory that all processes of the browser have together, and the bytes of code that the page fetched.
  *
  *     npm run bench [-- --device cpu|webgpu] [--rounds N] [--json]
  *
  * Times are taken in the page around the package's public calls; each figure is the median of its
  * rounds.
  */
+import fs from "node:fs";
 import os from "node:os";
+import path from "node:path";
+import zlib from "node:zlib";
 import { parseArgs } from "node:util";
 
 import { build } from "./build.mjs";
 import { defaultModelPath, openLocalPage } from "./local-page.mjs";
-import { ToolError, runAsProgram, say } from "./process.mjs";
+import { watchMemory } from "./memory.mjs";
+import { ToolError, dist, runAsProgram, say } from "./process.mjs";
 import { ensureChromium, setUpBuild } from "./setup.mjs";
 import { defaultModel, ensureModel } from "./default-model.mjs";
 
@@ -22,17 +27,23 @@ const PLANS = {
   webgpu: { rounds: 1, answerTokens: 16 },
 };
 
-const SHORT_PROMPT = 32;
-const LONG_PROMPT = 256;
+/** Tokens of the prompts, in the order in which they are asked. */
+const PROMPTS = [32, 256];
 
+const MB = 1e6;
+
+/** Titles, and a result's cell. */
 const COLUMNS = [
-  ["device", "device"],
-  ["load cold, s", "loadColdSeconds"],
-  ["load warm, s", "loadWarmSeconds"],
-  ["first token, s", "firstTokenSeconds"],
-  [`prompt ${SHORT_PROMPT}, tok/s`, "shortPromptTokensPerSecond"],
-  [`prompt ${LONG_PROMPT}, tok/s`, "longPromptTokensPerSecond"],
-  ["answer, tok/s", "answerTokensPerSecond"],
+  ["device", ({ device }) => device],
+  ["load cold, s", ({ loadColdSeconds }) => loadColdSeconds.toFixed(2)],
+  ["load warm, s", ({ loadWarmSeconds }) => loadWarmSeconds.toFixed(2)],
+  ["first token, s", ({ firstTokenSeconds }) => firstTokenSeconds.toFixed(2)],
+  ...PROMPTS.flatMap((length, i) => [
+    [`prompt ${length}, tok/s`, ({ prompts }) => prompts[i].promptTokensPerSecond.toFixed(1)],
+    ["answer, tok/s", ({ prompts }) => prompts[i].answerTokensPerSecond.toFixed(1)],
+  ]),
+  ["memory, MB", ({ peakMemoryBytes: bytes }) => (bytes === undefined ? "unknown" : (bytes / MB).toFixed(0))],
+  ["shipped, MB", ({ shippedBytes }) => (shippedBytes / MB).toFixed(2)],
 ];
 
 async function bench() {
@@ -65,40 +76,58 @@ async function bench() {
 
 async function measure(device, { rounds, answerTokens }) {
   const loads = { cold: [], warm: [] };
+  const firstTokens = [];
+  const memory = watchMemory();
+  const log = [];
   let browser;
   let page;
-  for (let round = 0; round < rounds; round++) {
-    await browser?.close();
-    browser = await openLocalPage({ isolated: true });
-    for (const kind of ["cold", "warm"]) {
-      await page?.close().catch(() => {});
-      page = await browser.openBlank();
-      loads[kind].push(await page.evaluate(timeLoad, { model: defaultModelPath, device, kind }));
-    }
-  }
   try {
-    const info = await page.evaluate(() => globalThis.model.info);
-    const medianOf = async (run, argument) => {
-      const found = [];
-      while (found.length < rounds) found.push(await page.evaluate(run, argument));
-      return median(found);
-    };
-    const shortPrompt = await medianOf(timePrompt, SHORT_PROMPT);
-    const longPrompt = await medianOf(timePrompt, LONG_PROMPT);
+    for (let round = 0; round < rounds; round++) {
+      await browser?.close();
+      browser = await openLocalPage({ isolated: true, log });
+      for (const kind of ["cold", "warm"]) {
+        await page?.close().catch(() => {});
+        page = await browser.openBlank();
+        loads[kind].push(await page.evaluate(timeLoad, { model: defaultModelPath, device, kind }));
+      }
+      firstTokens.push((await page.evaluate(timeAnswer, { length: PROMPTS[0], maxTokens: 1 })).firstTokenSeconds);
+    }
+    const { deviceName } = await page.evaluate(() => globalThis.model.info);
+    const prompts = [];
+    for (const length of PROMPTS) {
+      const answers = [];
+      while (answers.length < rounds) {
+        answers.push(await page.evaluate(timeAnswer, { length, maxTokens: answerTokens }));
+      }
+      prompts.push({
+        tokens: length,
+        promptTokensPerSecond: length / median(answers.map(({ firstTokenSeconds }) => firstTokenSeconds)),
+        answerTokensPerSecond: median(answers.map(({ tokensPerSecond }) => tokensPerSecond)),
+      });
+    }
     return {
       device,
-      deviceName: info.deviceName,
+      deviceName,
       rounds,
       loadColdSeconds: median(loads.cold),
       loadWarmSeconds: median(loads.warm),
-      firstTokenSeconds: shortPrompt,
-      shortPromptTokensPerSecond: SHORT_PROMPT / shortPrompt,
-      longPromptTokensPerSecond: LONG_PROMPT / longPrompt,
-      answerTokensPerSecond: await medianOf(timeAnswer, answerTokens),
+      firstTokenSeconds: median(firstTokens),
+      answerTokens,
+      prompts,
+      peakMemoryBytes: memory.peak(),
+      shippedBytes: shippedBytes(log),
     };
   } finally {
-    await browser.close();
+    memory.stop();
+    await browser?.close();
   }
+}
+
+/** Bytes, after gzip, of the package's files among what was asked of the server. */
+function shippedBytes(log) {
+  const files = new Set(log.map((request) => request.path).filter((file) => /\.(js|wasm)$/.test(file)));
+  const gzip = (file) => zlib.gzipSync(fs.readFileSync(path.join(dist, file)), { level: 9 }).length;
+  return [...files].reduce((sum, file) => sum + gzip(file), 0);
 }
 
 function median(values) {
@@ -111,11 +140,7 @@ function printTable({ cores, processor }, results) {
   console.log(`${defaultModel}, ${cores} cores of ${processor}`);
   console.log(COLUMNS.map(([title]) => title).join(" | "));
   for (const result of results) {
-    const cells = COLUMNS.map(([title, key]) => {
-      const value = result[key];
-      return (typeof value === "number" ? value.toFixed(2) : value).padEnd(title.length);
-    });
-    console.log(cells.join(" | "));
+    console.log(COLUMNS.map(([title, cell]) => cell(result).padEnd(title.length)).join(" | "));
     say(`${result.device}: ${result.deviceName}, median of ${result.rounds}`);
   }
 }
@@ -135,25 +160,24 @@ async function timeLoad({ model, device, kind }) {
   return seconds;
 }
 
-/** Time to the first token after `length` tokens, none of them held already; seconds. */
-async function timePrompt(length) {
-  const text = "The history of open weights is a history of people who wanted to look inside. ";
-  const tokens = (await globalThis.model.encode(text.repeat(length))).slice(0, length);
-  const options = { tokens, maxTokens: 1, temperature: 0, ignoreEos: true, reusePrefix: false };
-  const start = performance.now();
-  for await (const _ of globalThis.model.generate(options));
-  return (performance.now() - start) / 1000;
-}
-
-/** Tokens per second after the first that arrive together. */
-async function timeAnswer(maxTokens) {
-  const tokens = await globalThis.model.encode("Once upon a time, in a village by the sea,");
-  const options = { tokens, maxTokens, temperature: 0, ignoreEos: true, reusePrefix: false };
+/**
+ * Asks for `maxTokens` tokens after `length` tokens, none of which are held already: the time to the first, and the speed
+ * of those that do not arrive together with it.
+ */
+async function timeAnswer({ length, maxTokens }) {
+  // Any tokens do for the work to be the same; the draws seldom repeat what is there, so that none are guessed.
+  const { vocabularySize } = globalThis.model.info;
+  const tokens = Array.from({ length }, (_, i) => (i * 7919) % vocabularySize);
+  const options = { tokens, maxTokens, temperature: 1, seed: 1, ignoreEos: true, reusePrefix: false };
   const arrivals = [];
+  const start = performance.now();
   for await (const _ of globalThis.model.generate(options)) arrivals.push(performance.now());
   const SAME_BATCH_MS = 2;
   const later = arrivals.filter((time) => time - arrivals[0] > SAME_BATCH_MS);
-  return later.length / ((later.at(-1) - arrivals[0]) / 1000);
+  return {
+    firstTokenSeconds: (arrivals[0] - start) / 1000,
+    tokensPerSecond: (later.length * 1000) / (later.at(-1) - arrivals[0]),
+  };
 }
 
 await runAsProgram(import.meta.url, bench);

@@ -14,10 +14,10 @@ import { parseArgs } from "node:util";
 
 import { build } from "./build.mjs";
 import { openLocalPage } from "./local-page.mjs";
+import { watchMemory } from "./memory.mjs";
 import { root, runAsProgram, runShown, say, ToolError } from "./process.mjs";
 import { ensureChromium, setUpBuild } from "./setup.mjs";
 
-const SAMPLE_INTERVAL_MS = 500;
 /** Normalised mean squared error that logits may have. */
 const MAX_NMSE = 1e-4;
 /** Ids from all over the vocabulary. */
@@ -108,44 +108,12 @@ function report(kind, { info, loadSeconds, firstTokenSeconds, tokenSeconds, toke
   say(`first token ${firstTokenSeconds.toFixed(1)} s, then ${tokenSeconds.toFixed(1)} s a token`);
   say(`tokens ${tokens.join(", ")}`);
   say(`WebAssembly memory ${(heapBytes / MIB).toFixed(0)} MiB`);
-  say(`most memory of all browser processes ${gib(memory.peak())}`);
+  const peak = memory.peak();
+  say(`most memory of all browser processes ${peak === undefined ? "unknown" : gib(peak)}`);
 }
 
 function gib(bytes) {
   return `${(bytes / GIB).toFixed(2)} GiB`;
-}
-
-/** Samples the memory of this process's descendants: the browser's. */
-function watchMemory() {
-  let peak = 0;
-  const timer = setInterval(() => {
-    peak = Math.max(peak, descendants(process.pid).reduce((sum, pid) => sum + setSize(pid), 0));
-  }, SAMPLE_INTERVAL_MS);
-  return { peak: () => peak, stop: () => clearInterval(timer) };
-}
-
-function descendants(ancestor) {
-  const children = new Map();
-  for (const pid of fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1]);
-    children.set(parent, [...(children.get(parent) ?? []), Number(pid)]);
-  }
-  const below = (pid) => (children.get(pid) ?? []).flatMap((child) => [child, ...below(child)]);
-  return below(ancestor);
-}
-
-/** Proportional set size in bytes. */
-function setSize(pid) {
-  return Number(/^Pss:\s+(\d+) kB/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024;
-}
-
-/** A file of a process, which may end at any time. */
-function read(file) {
-  try {
-    return fs.readFileSync(file, "utf8");
-  } catch {
-    return "";
-  }
 }
 
 /** Runs in the page. */
