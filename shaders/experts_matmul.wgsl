@@ -75,6 +75,18 @@ fn main(
     w_row += expert * params.n_out;
 #endif
 
+    // Where the inputs that this thread brings are: a word of each block of GROUPS rows.
+    var x_at: array<u32, GROUPS>;
+    for (var group = 0u; group < GROUPS; group++) {
+        let choice = order[tile.first + min(row_lane + group * 8u, tile.n_choices - 1u)];
+#ifdef SWIGLU
+        let x_row = choice / N_USED;
+#else
+        let x_row = choice;
+#endif
+        x_at[group] = x_row * params.n_blocks * WORDS + token_lane;
+    }
+
     var sums: array<f32, 8u * GROUPS>;    // 8 rows, each with GROUPS inputs
     for (var block = 0u; block < params.n_blocks; block++) {
         let w = load_block(w_row, block, params.n_blocks);
@@ -87,15 +99,8 @@ fn main(
         w_tile[at + 5u] = w.v5;
         w_tile[at + 6u] = w.v6;
         w_tile[at + 7u] = w.v7;
-        for (var i = thread; i < TILE_TOKENS * WORDS; i += 64u) {
-            let choice = order[tile.first + min(i / WORDS, tile.n_choices - 1u)];
-#ifdef SWIGLU
-            let x_row = choice / N_USED;
-#else
-            let x_row = choice;
-#endif
-            x_tile[i / WORDS * STRIDE + i % WORDS] =
-                x[(x_row * params.n_blocks + block) * WORDS + i % WORDS];
+        for (var group = 0u; group < GROUPS; group++) {
+            x_tile[(row_lane + group * 8u) * STRIDE + token_lane] = x[x_at[group] + block * WORDS];
         }
         workgroupBarrier();
         for (var word = 0u; word < WORDS; word++) {

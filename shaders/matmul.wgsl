@@ -44,6 +44,10 @@ fn main(
         w_row += params.pair;
     }
 
+    // Where the inputs that this thread brings are: a word of each block of 4 tokens.
+    let tokens = first_token + row_lane + vec4<u32>(0u, 8u, 16u, 24u);
+    let x_at = min(tokens, vec4<u32>(state.n_tokens - 1u)) * params.n_blocks * WORDS + token_lane;
+
     var sums: array<vec4<f32>, 8>;    // 8 rows; 4 tokens in a vector
     for (var block = 0u; block < params.n_blocks; block++) {
         let w = load_block(w_row, block, params.n_blocks);
@@ -56,11 +60,10 @@ fn main(
         w_tile[at + 5u] = Weights(w.v5);
         w_tile[at + 6u] = Weights(w.v6);
         w_tile[at + 7u] = Weights(w.v7);
-        for (var i = thread; i < 32u * WORDS; i += 64u) {
-            let token = min(first_token + i / WORDS, state.n_tokens - 1u);
-            x_tile[i / WORDS * STRIDE + i % WORDS] =
-                x[(token * params.n_blocks + block) * WORDS + i % WORDS];
-        }
+        x_tile[row_lane * STRIDE + token_lane] = x[x_at.x + block * WORDS];
+        x_tile[(row_lane + 8u) * STRIDE + token_lane] = x[x_at.y + block * WORDS];
+        x_tile[(row_lane + 16u) * STRIDE + token_lane] = x[x_at.z + block * WORDS];
+        x_tile[(row_lane + 24u) * STRIDE + token_lane] = x[x_at.w + block * WORDS];
         workgroupBarrier();
         for (var word = 0u; word < WORDS; word++) {
             let x0 = x_tile[token_lane * STRIDE + word];
