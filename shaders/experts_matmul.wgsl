@@ -10,32 +10,7 @@
 // Limits: columns are a multiple of 32.
 
 #import "block.wgsl"
-
-struct Params {
-    n_out: u32,          // outputs of an expert
-    n_blocks: u32,       // blocks of 32 columns
-    first_expert: u32,   // of this page
-    n_experts: u32,      // of this page
-    limit: f32,          // of gates and ups
-}
-
-struct Tile {
-    expert: u32,
-    first: u32,
-    n_choices: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<Tile>;            // [n_tiles]
-@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;      // [n_experts, rows, row words]
-@group(0) @binding(3) var<storage, read> scales: array<u32>;            // [n_experts, rows, row words]
-@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;           // [n_tokens or choices, n_blocks · 8]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [choices, n_out]
-#ifdef BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>;              // [all experts, rows]
-#endif
-@group(0) @binding(7) var<storage, read> order: array<u32>;             // [choices]
-@group(0) @binding(8) var<storage, read> routing: array<f32>;           // [n_tokens, 2 · N_USED]
+#import "experts_tile.wgsl"
 
 const WORDS: u32 = 8u;             // vec4 words of a block
 const STRIDE: u32 = WORDS + 1u;    // padded, so that neighbouring rows are in other banks
@@ -48,7 +23,7 @@ const ROWS_OUT: u32 = 64u;
 
 var<workgroup> w_tile: array<vec4<f32>, 64u * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TILE_TOKENS * STRIDE>;
-var<workgroup> shared_tile: Tile;
+var<workgroup> shared_tile: ExpertTile;
 
 @compute @workgroup_size(64)
 fn main(
@@ -79,12 +54,7 @@ fn main(
     var x_at: array<u32, GROUPS>;
     for (var group = 0u; group < GROUPS; group++) {
         let choice = order[tile.first + min(row_lane + group * 8u, tile.n_choices - 1u)];
-#ifdef SWIGLU
-        let x_row = choice / N_USED;
-#else
-        let x_row = choice;
-#endif
-        x_at[group] = x_row * params.n_blocks * WORDS + token_lane;
+        x_at[group] = row_of(choice) * params.n_blocks * WORDS + token_lane;
     }
 
     var sums: array<f32, 8u * GROUPS>;    // 8 rows, each with GROUPS inputs
@@ -129,24 +99,12 @@ fn main(
             if (column >= params.n_out) {
                 continue;
             }
-            var y = sums[i * GROUPS + group];
 #ifdef SWIGLU
-            var up = sums[(i + 4u) * GROUPS + group];
-#ifdef BIAS
-            let bias_at = tile.expert * 2u * params.n_out + column;
-            y += bias[bias_at];
-            up += bias[bias_at + params.n_out];
-#endif
-            y = min(y, params.limit);
-            up = clamp(up, -params.limit, params.limit);
-            y = y / (1.0 + exp(-1.702 * y)) * (up + 1.0);
+            let up = sums[(i + 4u) * GROUPS + group];
 #else
-#ifdef BIAS
-            y += bias[tile.expert * params.n_out + column];
+            let up = 0.0;
 #endif
-            y *= routing[(choice / N_USED * 2u + 1u) * N_USED + choice % N_USED];
-#endif
-            out[choice * params.n_out + column] = y;
+            put(sums[i * GROUPS + group], up, tile.expert, choice, column);
         }
     }
 }

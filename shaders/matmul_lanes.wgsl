@@ -3,48 +3,19 @@
 //
 // Grid: (workgroups of ROWS · WORKGROUP rows, tiles of 4 · QUADS tokens). Each thread has ROWS rows (with
 // SWIGLU gates and their ups) and sums for all tokens of the tile. Loads cost most there, since each lane loads
-// by itself: nothing passes through workgroup memory, a block of inputs is loaded once for all rows of a
-// thread, with BROADCAST for all threads, and a block of weights once for all tokens.
+// by itself: nothing passes through workgroup memory, and with BROADCAST all threads load inputs together.
 // Limits: columns are a multiple of 32.
 
 #import "state.wgsl"
 #import "block.wgsl"
 #import "input.wgsl"
 #import "product.wgsl"
-
-struct Inputs {
-#repeat q QUADS
-#repeat t 4
-    b$q_$t: Block,
-#end
-#end
-}
-
-// A number for each token.
-struct Tile {
-#repeat q QUADS
-    q$q: vec4<f32>,
-#end
-}
+#import "lane_tile.wgsl"
 
 // A token's block.
 fn token_block(token: u32, block: u32, thread: u32) -> Block {
     let row = min(token, state.n_tokens - 1u);
     return input_block(row * params.n_blocks * 8u, block, thread);
-}
-
-// The products of one block of a row with the tokens', added to `sums`.
-fn add_products(sums: Tile, row: u32, block: u32, x: Inputs) -> Tile {
-    let w = load_block(row, block, params.n_blocks);
-    return Tile(
-#repeat q QUADS
-        sums.q$q + vec4<f32>(
-#repeat t 4
-            block_dot(w, x.b$q_$t),
-#end
-        ),
-#end
-    );
 }
 
 @compute @workgroup_size(WORKGROUP)

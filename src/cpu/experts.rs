@@ -1,5 +1,5 @@
-//! Products with the matrices of chosen experts: twin of `shaders/experts_matvec.wgsl` and
-//! `shaders/experts_matmul.wgsl`.
+//! Products with the matrices of chosen experts: twin of `shaders/experts_matvec.wgsl`,
+//! `shaders/experts_matmul.wgsl` and `shaders/experts_lanes.wgsl`.
 //!
 //! Tokens are sorted by expert, so that those of one expert share a pass over its matrix.
 

@@ -20,8 +20,8 @@ pub struct Tuning {
     pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
     pub staged: bool,
-    /// What a thread computes in `matmul_lanes.wgsl`, which takes the place of `matmul.wgsl` where threads are
-    /// lanes of a CPU's vectors.
+    /// What a thread computes in `matmul_lanes.wgsl` and `experts_lanes.wgsl`, which take the place of
+    /// `matmul.wgsl` and `experts_matmul.wgsl` where threads are lanes of a CPU's vectors.
     pub lane_tile: Option<LaneTile>,
     /// Threads of an attention workgroup, at least.
     pub attention_workgroup: u32,
@@ -30,7 +30,7 @@ pub struct Tuning {
     pub attention_rows: u32,
     /// The same in attention of many tokens.
     pub attention_chunk_rows: u32,
-    /// Tokens of a tile in products with experts.
+    /// Tokens of a tile in products with experts: a multiple of 4, and of 8 without `lane_tile`.
     pub expert_tile: u32,
     /// Tokens in a chunk of prefill.
     pub max_chunk: u32,
@@ -73,7 +73,7 @@ impl Tuning {
                 // Narrow vectors take longer to compile for many rows.
                 attention_rows: width.clamp(4, 8),
                 attention_chunk_rows: width.clamp(4, 8),
-                expert_tile: 8,
+                expert_tile: 4,
                 max_chunk: 32,
                 max_batch: 8,
                 split_keys: 512,

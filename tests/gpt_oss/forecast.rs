@@ -1,6 +1,6 @@
 //! Forecasts against loads, with windows and experts.
 
-use pesi::{forecast::forecast, weights::Precision};
+use pesi::{engine::DeviceKind, forecast::forecast, weights::Precision};
 
 use super::model::{NoHost, describe, devices, folder, put};
 
@@ -9,6 +9,12 @@ fn models_take_what_was_forecast() {
     // Within rings, and beyond them, where the smallest bindings hold less.
     for (name, asked, longest) in [("a1-basic", 40, 128), ("a2-ratios", 2000, 4096)] {
         for device in devices() {
+            // Measures the speed on an adapter that emulates what it is not; once is enough.
+            if name == "a2-ratios"
+                && matches!(&device, DeviceKind::Gpu(hints) if hints.no_subgroups)
+            {
+                continue;
+            }
             let what = format!("{name}, {device:?}, {asked} positions");
             pollster::block_on(async {
                 let opened = describe(&folder(name)).await.unwrap();

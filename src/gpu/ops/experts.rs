@@ -1,7 +1,7 @@
 //! Products with the matrices of chosen experts: twin of `cpu::experts`.
 //!
-//! For one token `shaders/experts_matvec.wgsl`; for many `experts_group.wgsl`, `experts_matmul.wgsl` and
-//! `experts_sum.wgsl`. Nothing of the routing is read back.
+//! For one token `shaders/experts_matvec.wgsl`; for many `experts_group.wgsl`, `experts_matmul.wgsl` or
+//! `experts_lanes.wgsl`, and `experts_sum.wgsl`. Nothing of the routing is read back.
 
 use super::Target;
 use crate::{
@@ -10,13 +10,14 @@ use crate::{
         context::{Context, GpuBuffer},
         record::{Binding, Recorder, Word, parameters},
         shader::Variant,
+        tuning::LaneTile,
         weights::{GpuWeight, Page},
     },
     ops::ThenExperts,
     weights::Layout,
 };
 
-/// Rows of a tile of the product of many rows.
+/// Rows of a tile of `experts_matmul.wgsl`, gates and ups among them.
 const TILE_ROWS: u32 = 64;
 
 /// Rows of which a thread takes blocks in fours: the code for more outgrows a CPU's caches.
@@ -91,7 +92,27 @@ impl ExpertsShape {
 
     /// The variant for many rows.
     pub fn matmul(self, target: &Target<'_>) -> Variant {
-        self.variant(target, "experts_matmul").number("TILE_TOKENS", target.tuning.expert_tile)
+        let tuning = target.tuning;
+        match tuning.lane_tile {
+            Some(LaneTile { rows, .. }) => target
+                .broadcast(self.variant(target, "experts_lanes"))
+                .number("WORKGROUP", tuning.matvec_workgroup)
+                .number("ROWS", rows)
+                .number("QUADS", tuning.expert_tile / 4),
+            None => {
+                self.variant(target, "experts_matmul").number("TILE_TOKENS", tuning.expert_tile)
+            }
+        }
+    }
+
+    /// Workgroups that the product of many rows takes for a tile of choices, of experts with so many outputs.
+    fn row_tiles(self, target: &Target<'_>, n_out: usize) -> u32 {
+        let outputs = match (target.tuning.lane_tile, self.then) {
+            (Some(LaneTile { rows, .. }), _) => rows * target.tuning.matvec_workgroup,
+            (None, ThenExperts::SwiGlu { .. }) => TILE_ROWS / 2,
+            (None, ThenExperts::Add) => TILE_ROWS,
+        };
+        (n_out as u32).div_ceil(outputs)
     }
 
     /// The variant that sorts choices.
@@ -270,12 +291,12 @@ pub fn record_chunk<'a>(
     operands: Operands<'a>,
 ) {
     let weight = operands.weight;
-    let n_rows = operands.rows_of_expert() as u32;
+    let shape = operands.shape(&weight.pages[0]);
     recorder.dispatch(
         "expert groups",
-        operands.shape(&weight.pages[0]).group(target),
+        shape.group(target),
         vec![
-            (0, parameters(&[Word::U32(n_rows.div_ceil(TILE_ROWS))])),
+            (0, parameters(&[Word::U32(shape.row_tiles(target, operands.n_out()))])),
             (1, Binding::Read(operands.state.into())),
             (2, Binding::Read(operands.routing.into())),
             (3, Binding::Write((&scratch.order).into())),
