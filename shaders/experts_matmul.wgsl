@@ -23,17 +23,13 @@ const ROWS_OUT: u32 = 64u;
 
 var<workgroup> w_tile: array<vec4<f32>, 64u * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TILE_TOKENS * STRIDE>;
-var<workgroup> shared_tile: ExpertTile;
 
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    if (thread == 0u) {
-        shared_tile = tiles[workgroup.y];
-    }
-    let tile = workgroupUniformLoad(&shared_tile);
+    let tile = load_tile(workgroup.y, thread);
     let expert = tile.expert - params.first_expert;
     if (expert >= params.n_experts) {
         return;
@@ -53,8 +49,7 @@ fn main(
     // Where the inputs that this thread brings are: a word of each block of GROUPS rows.
     var x_at: array<u32, GROUPS>;
     for (var group = 0u; group < GROUPS; group++) {
-        let choice = order[tile.first + min(row_lane + group * 8u, tile.n_choices - 1u)];
-        x_at[group] = row_of(choice) * params.n_blocks * WORDS + token_lane;
+        x_at[group] = input_start(tile, row_lane + group * 8u) + token_lane;
     }
 
     var sums: array<f32, 8u * GROUPS>;    // 8 rows, each with GROUPS inputs

@@ -19,6 +19,9 @@
 #import "block.wgsl"
 #import "lanes.wgsl"
 #import "input.wgsl"
+#ifdef SWIGLU
+#import "experts_gate.wgsl"
+#endif
 #ifdef ROUTE
 #import "choose.wgsl"
 #endif
@@ -131,18 +134,11 @@ fn main(
 #endif
     let factor = norm_factor(thread);
     for (var i = 0u; i < ROWS; i++) {
-        var gate = sum_lanes(gates[i], thread) * factor;
-        var up = sum_lanes(ups[i], thread) * factor;
+        let gate = sum_lanes(gates[i], thread) * factor;
+        let up = sum_lanes(ups[i], thread) * factor;
         let column = first_out + i;
         if (is_here && lane == 0u && column < params.n_out) {
-#ifdef BIAS
-            let at = expert * 2u * params.n_out + column;
-            gate += bias[at];
-            up += bias[at + params.n_out];
-#endif
-            gate = min(gate, params.limit);
-            up = clamp(up, -params.limit, params.limit);
-            out[workgroup.x * params.n_out + place(column)] = gate / (1.0 + exp(-1.702 * gate)) * (up + 1.0);
+            out[workgroup.x * params.n_out + place(column)] = gated(gate, up, expert, column);
         }
     }
 #else

@@ -3,6 +3,10 @@
 // With SWIGLU the input of a choice is its token's, and matrices have gates, then ups; without it each choice has a row
 // of its own.
 
+#ifdef SWIGLU
+#import "experts_gate.wgsl"
+#endif
+
 struct Params {
     n_out: u32,          // outputs of an expert
     n_blocks: u32,       // blocks of 32 columns
@@ -29,29 +33,33 @@ struct ExpertTile {
 @group(0) @binding(7) var<storage, read> order: array<u32>;             // [choices]
 @group(0) @binding(8) var<storage, read> routing: array<f32>;           // [n_tokens, 2 · N_USED]
 
-// The row of input of a choice.
-fn row_of(choice: u32) -> u32 {
+var<workgroup> shared_tile: ExpertTile;
+
+// A tile, for all threads of the workgroup, which call together.
+fn load_tile(index: u32, thread: u32) -> ExpertTile {
+    if (thread == 0u) {
+        shared_tile = tiles[index];
+    }
+    return workgroupUniformLoad(&shared_tile);
+}
+
+// Where in `x` the input of a tile's choice `i` starts; of the last one beyond its end.
+fn input_start(tile: ExpertTile, i: u32) -> u32 {
+    let choice = order[tile.first + min(i, tile.n_choices - 1u)];
 #ifdef SWIGLU
-    return choice / N_USED;
+    let row = choice / N_USED;
 #else
-    return choice;
+    let row = choice;
 #endif
+    return row * params.n_blocks * 8u;
 }
 
 // Writes output `column` of a choice. `up_sum` counts with SWIGLU.
 fn put(sum: f32, up_sum: f32, expert: u32, choice: u32, column: u32) {
-    var y = sum;
 #ifdef SWIGLU
-    var up = up_sum;
-#ifdef BIAS
-    let bias_at = expert * 2u * params.n_out + column;
-    y += bias[bias_at];
-    up += bias[bias_at + params.n_out];
-#endif
-    y = min(y, params.limit);
-    up = clamp(up, -params.limit, params.limit);
-    y = y / (1.0 + exp(-1.702 * y)) * (up + 1.0);
+    let y = gated(sum, up_sum, expert, column);
 #else
+    var y = sum;
 #ifdef BIAS
     y += bias[expert * params.n_out + column];
 #endif

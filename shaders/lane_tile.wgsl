@@ -1,7 +1,17 @@
-// What a thread computes where threads are lanes of a CPU's vectors: some rows of a matrix times 4 · QUADS inputs.
+// What a thread computes where threads are lanes of a CPU's vectors: ROWS rows of a matrix (with SWIGLU gates and their
+// ups) times 4 · QUADS inputs.
 //
-// The importing shader imports block.wgsl and declares `params`. A block of inputs is loaded once for all rows of a
-// thread, a block of weights once for all inputs.
+// The importing shader imports block.wgsl and input.wgsl. A block of inputs is loaded once for all rows of a thread, a
+// block of weights once for all inputs.
+
+// Where inputs start in `x`.
+struct Starts {
+#repeat q QUADS
+#repeat t 4
+    s$q_$t: u32,
+#end
+#end
+}
 
 struct Inputs {
 #repeat q QUADS
@@ -11,23 +21,57 @@ struct Inputs {
 #end
 }
 
-// A number for each token.
+// A number for each input.
 struct Tile {
 #repeat q QUADS
     q$q: vec4<f32>,
 #end
 }
 
-// The products of one block of a row with the tokens', added to `sums`.
-fn add_products(sums: Tile, row: u32, block: u32, x: Inputs) -> Tile {
+var<private> sums: array<Tile, ROWS>;
+#ifdef SWIGLU
+var<private> up_sums: array<Tile, ROWS>;
+#endif
+
+// The products of one block of a row with the inputs', added to `before`.
+fn add_products(before: Tile, row: u32, block: u32, x: Inputs) -> Tile {
     let w = load_block(row, block, params.n_blocks);
     return Tile(
 #repeat q QUADS
-        sums.q$q + vec4<f32>(
+        before.q$q + vec4<f32>(
 #repeat t 4
             block_dot(w, x.b$q_$t),
 #end
         ),
 #end
     );
+}
+
+// Sums up the products of `n_rows` rows from `first_row` on, whose ups are `pair` rows further.
+fn multiply(starts: Starts, first_row: u32, n_rows: u32, pair: u32, thread: u32) {
+    for (var block = 0u; block < params.n_blocks; block++) {
+        let inputs = Inputs(
+#repeat q QUADS
+#repeat t 4
+            input_block(starts.s$q_$t, block, thread),
+#end
+#end
+        );
+        for (var i = 0u; i < n_rows; i++) {
+            let row = first_row + i;
+            sums[i] = add_products(sums[i], row, block, inputs);
+#ifdef SWIGLU
+            up_sums[i] = add_products(up_sums[i], row + pair, block, inputs);
+#endif
+        }
+    }
+}
+
+// What `multiply` summed up for the ups of a row.
+fn ups_of(i: u32) -> Tile {
+#ifdef SWIGLU
+    return up_sums[i];
+#else
+    return Tile();
+#endif
 }

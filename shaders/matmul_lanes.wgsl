@@ -12,10 +12,9 @@
 #import "product.wgsl"
 #import "lane_tile.wgsl"
 
-// A token's block.
-fn token_block(token: u32, block: u32, thread: u32) -> Block {
-    let row = min(token, state.n_tokens - 1u);
-    return input_block(row * params.n_blocks * 8u, block, thread);
+// Where a token's input starts.
+fn input_start(token: u32) -> u32 {
+    return min(token, state.n_tokens - 1u) * params.n_blocks * 8u;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -28,34 +27,18 @@ fn main(
     let n_rows = min(ROWS, params.n_rows - min(first_row, params.n_rows));
     let first_token = workgroup.y * 4u * QUADS;
 
-    var sums: array<Tile, ROWS>;
-#ifdef SWIGLU
-    var up_sums: array<Tile, ROWS>;
-#endif
-    for (var block = 0u; block < params.n_blocks; block++) {
-        let inputs = Inputs(
+    let starts = Starts(
 #repeat q QUADS
 #repeat t 4
-            token_block(first_token + 4u * $qu + $tu, block, thread),
+        input_start(first_token + 4u * $qu + $tu),
 #end
 #end
-        );
-        for (var i = 0u; i < n_rows; i++) {
-            let row = first_row + i;
-            sums[i] = add_products(sums[i], row, block, inputs);
-#ifdef SWIGLU
-            up_sums[i] = add_products(up_sums[i], row + params.pair, block, inputs);
-#endif
-        }
-    }
+    );
+    multiply(starts, first_row, n_rows, params.pair, thread);
 
     for (var i = 0u; i < n_rows; i++) {
         let column = params.first_out + first_row + i;
-#ifdef SWIGLU
-        let ups = up_sums[i];
-#else
-        let ups = Tile();
-#endif
+        let ups = ups_of(i);
 #repeat q QUADS
         put(sums[i].q$q, ups.q$q, column, first_token + 4u * $qu, 1u);
 #end

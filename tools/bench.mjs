@@ -8,17 +8,15 @@
  * Times are taken in the page around the package's public calls; each figure is the median of its
  * rounds.
  */
-import fs from "node:fs";
 import os from "node:os";
-import path from "node:path";
-import zlib from "node:zlib";
 import { parseArgs } from "node:util";
 
 import { build } from "./build.mjs";
 import { defaultModelPath, openLocalPage } from "./local-page.mjs";
 import { watchMemory } from "./memory.mjs";
-import { ToolError, dist, runAsProgram, say } from "./process.mjs";
+import { ToolError, runAsProgram, say } from "./process.mjs";
 import { ensureChromium, setUpBuild } from "./setup.mjs";
+import { shippedBytes } from "./sizes.mjs";
 import { defaultModel, ensureModel } from "./default-model.mjs";
 
 /** What a software WebGPU adapter can do in reasonable time decides its rounds and tokens. */
@@ -115,19 +113,12 @@ async function measure(device, { rounds, answerTokens }) {
       answerTokens,
       prompts,
       peakMemoryBytes: memory.peak(),
-      shippedBytes: shippedBytes(log),
+      shippedBytes: shippedBytes(log.map((request) => request.path)),
     };
   } finally {
     memory.stop();
     await browser?.close();
   }
-}
-
-/** Bytes, after gzip, of the package's files among what was asked of the server. */
-function shippedBytes(log) {
-  const files = new Set(log.map((request) => request.path).filter((file) => /\.(js|wasm)$/.test(file)));
-  const gzip = (file) => zlib.gzipSync(fs.readFileSync(path.join(dist, file)), { level: 9 }).length;
-  return [...files].reduce((sum, file) => sum + gzip(file), 0);
 }
 
 function median(values) {

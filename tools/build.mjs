@@ -76,16 +76,16 @@ async function buildWasm() {
   const bindings = path.join(target, "wasm-bindgen");
   fs.mkdirSync(dist, { recursive: true });
   // wasm-opt takes one core, while cargo goes on with the next module.
-  const optimised = [];
+  let optimised = Promise.resolve();
   for (const [name, crate] of Object.entries(MODULES)) {
-    await run("cargo", ["rustc", "-p", crate, ...options, ...remaps], { env });
+    await Promise.all([run("cargo", ["rustc", "-p", crate, ...options, ...remaps], { env }), optimised]);
     const input = path.join(target, WASM_TARGET, "wasm", `${crate.replace("-", "_")}.wasm`);
     await run("cargo", ["run", "--quiet", "-p", "wasm-build", "--", input, bindings, name]);
     for (const file of [`${name}.js`, `${name}.d.ts`]) fs.copyFileSync(path.join(bindings, file), path.join(dist, file));
     const module = `${name}_bg.wasm`;
-    optimised.push(optimise(path.join(bindings, module), path.join(dist, module)));
+    optimised = optimise(path.join(bindings, module), path.join(dist, module));
   }
-  await Promise.all(optimised);
+  await optimised;
 }
 
 /** Has messages of panics name files by package, and not by where they are on this machine. */

@@ -51,12 +51,22 @@ export function checkSizes() {
   if (over.length > 0) throw new ToolError(`over the size budget: ${over.join(", ")}`);
 }
 
+/** Bytes, after gzip, of the package's scripts and WebAssembly modules among the paths that a page asked for. */
+export function shippedBytes(paths) {
+  const files = new Set(paths.filter((file) => /\.(js|wasm)$/.test(file)));
+  return [...files].reduce((sum, file) => sum + gzipBytes(fs.readFileSync(path.join(dist, file))), 0);
+}
+
+function gzipBytes(content) {
+  return zlib.gzipSync(content, { level: 9 }).length;
+}
+
 function measure(names) {
   const sizes = { raw: 0, gzip: 0, brotli: 0 };
   for (const name of names) {
     const content = fs.readFileSync(path.join(dist, name));
     sizes.raw += content.length;
-    sizes.gzip += zlib.gzipSync(content, { level: 9 }).length;
+    sizes.gzip += gzipBytes(content);
     sizes.brotli += zlib.brotliCompressSync(content, {
       params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 9 },
     }).length;

@@ -207,6 +207,7 @@ files![
     "cache",
     "choose",
     "embed",
+    "experts_gate",
     "experts_group",
     "experts_lanes",
     "experts_matmul",

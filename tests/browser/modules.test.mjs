@@ -7,12 +7,10 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import zlib from "node:zlib";
 
 import { defaultModel, modelsFolder } from "../../tools/default-model.mjs";
 import { defaultModelPath } from "../../tools/local-page.mjs";
-import { dist } from "../../tools/process.mjs";
-import { PAGE_BUDGET } from "../../tools/sizes.mjs";
+import { PAGE_BUDGET, shippedBytes } from "../../tools/sizes.mjs";
 import { openHarness } from "./support.mjs";
 
 const GRAMMARS = "pesi_grammars_bg.wasm";
@@ -69,8 +67,7 @@ describe("the modules of a page", () => {
     const files = [...new Set(harness.requests.map((url) => new URL(url).pathname))];
     const code = files.filter((file) => /\.(js|wasm)$/.test(file));
     assert.deepEqual(code.filter((file) => file.endsWith(".wasm")), ["/pesi_wasm_bg.wasm"]);
-    const gzip = (file) => zlib.gzipSync(fs.readFileSync(path.join(dist, file)), { level: 9 }).length;
-    const bytes = code.reduce((sum, file) => sum + gzip(file), 0);
+    const bytes = shippedBytes(code);
     t.diagnostic(`JavaScript and WebAssembly fetched: ${bytes} bytes with gzip, of ${PAGE_BUDGET}`);
     assert.ok(bytes <= PAGE_BUDGET);
   });

@@ -94,11 +94,10 @@ impl ExpertsShape {
     pub fn matmul(self, target: &Target<'_>) -> Variant {
         let tuning = target.tuning;
         match tuning.lane_tile {
-            Some(LaneTile { rows, .. }) => target
-                .broadcast(self.variant(target, "experts_lanes"))
-                .number("WORKGROUP", tuning.matvec_workgroup)
-                .number("ROWS", rows)
-                .number("QUADS", tuning.expert_tile / 4),
+            Some(LaneTile { rows, .. }) => {
+                let tile = LaneTile { rows, quads: tuning.expert_tile / 4 };
+                target.lane_tile(self.variant(target, "experts_lanes"), tile)
+            }
             None => {
                 self.variant(target, "experts_matmul").number("TILE_TOKENS", tuning.expert_tile)
             }

@@ -18,12 +18,8 @@ const TILE_TOKENS: u32 = 32;
 
 /// The variant for a product.
 pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
-    if let Some(LaneTile { rows, quads }) = target.tuning.lane_tile {
-        return target
-            .broadcast(shape.variant(target, "matmul_lanes"))
-            .number("WORKGROUP", target.tuning.matvec_workgroup)
-            .number("ROWS", rows)
-            .number("QUADS", quads);
+    if let Some(tile) = target.tuning.lane_tile {
+        return target.lane_tile(shape.variant(target, "matmul_lanes"), tile);
     }
     // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
     // experts; bf16 and f32 have a wider range.

@@ -17,7 +17,7 @@ use super::{
     context::Capabilities,
     record::Binding,
     shader::Variant,
-    tuning::Tuning,
+    tuning::{LaneTile, Tuning},
     weights::{GpuWeight, Page},
 };
 use crate::{
@@ -78,6 +78,14 @@ impl Target<'_> {
             }
             None => variant,
         }
+    }
+
+    /// `variant` with what a thread computes by `lane_tile.wgsl`.
+    fn lane_tile(&self, variant: Variant, tile: LaneTile) -> Variant {
+        self.broadcast(variant)
+            .number("WORKGROUP", self.tuning.matvec_workgroup)
+            .number("ROWS", tile.rows)
+            .number("QUADS", tile.quads)
     }
 
     /// `variant` with the exchange between `lanes` of `workgroup` threads.
