@@ -65,16 +65,20 @@ fn score(kv_start: u32, position: u32) -> f32 {
         return sum;
     }
 #endif
-    let at = (kv_start + place(position)) * (HEAD_DIM / 4u);
-    for (var i = 0u; i < HEAD_DIM / 4u; i++) {
-        sum += dot(query[i], of_keys(keys[at + i]));
+    let at = (kv_start + place(position)) * KEY_WORDS;
+    for (var group = 0u; group < HEAD_DIM; group += GROUP) {
+        var of_group = 0.0;
+        for (var i = group / 4u; i < (group + GROUP) / 4u; i++) {
+            of_group += dot(query[i], key_word(at, i));
+        }
+        sum += of_group * key_scale(at, group);
     }
     return sum;
 }
 
 // A pair of elements of a position's value, from the cache.
-fn value_word(kv_start: u32, position: u32, word: u32) -> vec2<f32> {
-    return of_values(values[(kv_start + place(position)) * HALF_DIM + word]);
+fn value_at(kv_start: u32, position: u32, word: u32) -> vec2<f32> {
+    return value_word((kv_start + place(position)) * VALUE_WORDS, word);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -153,15 +157,15 @@ fn main(
         var i = part;
         // Several reads at once are in flight.
         for (; i + 3u * PARTS < n_cached; i += 4u * PARTS) {
-            let a = value_word(kv_start, tile + i, word);
-            let b = value_word(kv_start, tile + i + PARTS, word);
-            let c = value_word(kv_start, tile + i + 2u * PARTS, word);
-            let d = value_word(kv_start, tile + i + 3u * PARTS, word);
+            let a = value_at(kv_start, tile + i, word);
+            let b = value_at(kv_start, tile + i + PARTS, word);
+            let c = value_at(kv_start, tile + i + 2u * PARTS, word);
+            let d = value_at(kv_start, tile + i + 3u * PARTS, word);
             result += weights[i] * a + weights[i + PARTS] * b
                 + weights[i + 2u * PARTS] * c + weights[i + 3u * PARTS] * d;
         }
         for (; i < n_cached; i += PARTS) {
-            result += weights[i] * value_word(kv_start, tile + i, word);
+            result += weights[i] * value_at(kv_start, tile + i, word);
         }
 #ifdef ROTATE
         if (has_newest && part == 0u) {

@@ -178,17 +178,22 @@ fn main(
         // What is past the end has no weight; the last position is loaded in its place.
         let last = vec4<u32>(end_key - 1u);
         let mine = tile + thread + LANES * vec4<u32>(0u, 1u, 2u, 3u);
-        let key_words = places(kv_start, first_place, min(mine, last) - first_key) * (HEAD_DIM / 4u);
+        let starts = places(kv_start, first_place, min(mine, last) - first_key) * KEY_WORDS;
         var scores = array<mat4x4<f32>, QUADS>();         // a key in a column
+        var scales = vec4<f32>(1.0);
         for (var chunk = 0u; chunk < HEAD_DIM; chunk += CHUNK) {
+            if (chunk % GROUP == 0u) {
+                scales = vec4<f32>(key_scale(starts.x, chunk), key_scale(starts.y, chunk),
+                    key_scale(starts.z, chunk), key_scale(starts.w, chunk));
+            }
             var elements = array<vec4<f32>, QUADS>();
 #repeat q QUADS
             elements[$q] = queries[$q * HEAD_DIM + chunk + thread % CHUNK];
 #end
             for (var i = 0u; i < CHUNK; i += 4u) {
-                let word = key_words + (chunk + i) / 4u;
-                let k = mat4x4<f32>(of_keys(keys[word.x]), of_keys(keys[word.y]), of_keys(keys[word.z]),
-                    of_keys(keys[word.w]));
+                let word = (chunk + i) / 4u;
+                let k = mat4x4<f32>(key_word(starts.x, word) * scales.x, key_word(starts.y, word) * scales.y,
+                    key_word(starts.z, word) * scales.z, key_word(starts.w, word) * scales.w);
 #repeat q QUADS
                 scores[$q] += of_lanes(elements[$q], i) * k;
 #end
@@ -233,15 +238,15 @@ fn main(
         for (var first = tile; first < min(tile + TILE, end_key); first += LANES) {
             for (var key = first; key < min(first + LANES, end_key); key += 4u) {
                 let four = min(key + vec4<u32>(0u, 1u, 2u, 3u), last);
-                let value_words = places(kv_start, first_place, four - first_key) * HALF_DIM;
+                let starts = places(kv_start, first_place, four - first_key) * VALUE_WORDS;
 #repeat q QUADS
                 let weights$q = of_lanes(scores[$q][0], key - first);
 #end
 #repeat p PAIRS
                 {
-                    let word = value_words + min($p * LANES + thread, HALF_DIM - 1u);
-                    let pairs = transpose(mat4x2<f32>(of_values(values[word.x]), of_values(values[word.y]),
-                        of_values(values[word.z]), of_values(values[word.w])));
+                    let word = min($p * LANES + thread, HALF_DIM - 1u);
+                    let pairs = transpose(mat4x2<f32>(value_word(starts.x, word), value_word(starts.y, word),
+                        value_word(starts.z, word), value_word(starts.w, word)));
 #repeat q QUADS
                     evens[$q][$p] += weights$q * pairs[0];
                     odds[$q][$p] += weights$q * pairs[1];

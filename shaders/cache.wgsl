@@ -20,10 +20,14 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: State;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;            // [n_tokens, row]
-// [n_kv_heads, capacity, HEAD_DIM] each: f32 with FULL_CACHE, else f16.
+// [n_kv_heads, capacity, HEAD_DIM] each: f32 with FULL_CACHE, 8-bit integers with INT8_CACHE, else f16.
 #ifdef FULL_CACHE
 alias Keys = vec4<f32>;
 alias Values = vec2<f32>;
+#else
+#ifdef INT8_CACHE
+alias Keys = u32;      // HEAD_DIM / 4 words of integers, then the scales of groups of 32 as bfloat16, two a word
+alias Values = u32;    // as keys
 #else
 #ifdef HALF_CACHE
 alias Keys = vec4<f16>;
@@ -31,6 +35,7 @@ alias Values = vec2<f16>;
 #else
 alias Keys = vec2<u32>;
 alias Values = u32;
+#endif
 #endif
 #endif
 #ifdef ROTATE
@@ -46,6 +51,49 @@ alias Values = u32;
 #ifdef SINKS
 @group(0) @binding(6) var<storage, read> sinks: array<f32>;          // [n_heads]
 #endif
+
+#ifdef INT8_CACHE
+const KEY_WORDS: u32 = HEAD_DIM / 4u + (HEAD_DIM + 63u) / 64u;    // words of a position
+const VALUE_WORDS: u32 = KEY_WORDS;
+const GROUP: u32 = min(HEAD_DIM, 32u);                            // elements with one scale
+
+// The scale in `scales` of the group of a head's element `i`.
+fn scale_in(scales: u32, i: u32) -> f32 {
+    return bitcast<f32>(select(scales << 16u, scales & 0xffff0000u, i / 32u % 2u == 1u));
+}
+
+// By what elements from `i` on of the key at `start` are multiplied yet.
+fn key_scale(start: u32, i: u32) -> f32 {
+    return scale_in(keys[start + HEAD_DIM / 4u + i / 64u], i);
+}
+
+// Elements 4i to 4i + 3 of the key at `start`, but for its scale.
+fn key_word(start: u32, i: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xI8(keys[start + i]));
+}
+
+// Elements 2i and 2i + 1 of the value at `start`.
+fn value_word(start: u32, i: u32) -> vec2<f32> {
+    let codes = vec4<f32>(unpack4xI8(values[start + i / 2u]));
+    let scale = scale_in(values[start + HEAD_DIM / 4u + i / 32u], 2u * i);
+    return select(codes.xy, codes.zw, i % 2u == 1u) * scale;
+}
+#else
+const KEY_WORDS: u32 = HEAD_DIM / 4u;
+const VALUE_WORDS: u32 = HEAD_DIM / 2u;
+const GROUP: u32 = HEAD_DIM;
+
+fn key_scale(start: u32, i: u32) -> f32 {
+    return 1.0;
+}
+
+fn key_word(start: u32, i: u32) -> vec4<f32> {
+    return of_keys(keys[start + i]);
+}
+
+fn value_word(start: u32, i: u32) -> vec2<f32> {
+    return of_values(values[start + i]);
+}
 
 #ifdef FULL_CACHE
 fn as_keys(numbers: vec4<f32>) -> Keys {
@@ -96,6 +144,7 @@ fn of_keys(stored: Keys) -> vec4<f32> {
 fn of_values(stored: Values) -> vec2<f32> {
     return unpack2x16float(stored);
 }
+#endif
 #endif
 #endif
 

@@ -477,7 +477,7 @@ impl Engine for CpuEngine {
 mod tests {
     use super::*;
     use crate::{
-        ops::{Buffer, BufferId, Heads, Linear, Then, rope::RopeTable},
+        ops::{Buffer, BufferId, CacheNumbers, Heads, Linear, Then, rope::RopeTable},
         weights::{Grouping, Layout, Precision, Segment, Weight, WeightTable},
     };
 
@@ -495,7 +495,7 @@ mod tests {
             weights: WeightTable { weights: vec![weight] },
             precision: Precision::Compact,
             buffers: vec![Buffer { name: "x", width: N_COLS }, Buffer { name: "out", width: 1 }],
-            caches: vec![CacheShape { heads, window }],
+            caches: vec![CacheShape { heads, window, numbers: CacheNumbers::Full }],
             rope: RopeTable { frequencies: vec![1.0; 4], magnitude: 1.0 },
             layers: Vec::new(),
             layer_ends: Vec::new(),
@@ -508,8 +508,10 @@ mod tests {
     fn what_a_plan_needs_on_the_cpu_is_what_it_then_holds() {
         for layout in Layout::MATRICES.into_iter().chain([Layout::Vector]) {
             for window in [None, Some(1), Some(1000)] {
-                for context_length in [1, 300, 5000] {
-                    let plan = plan(layout, 100, window);
+                for (context_length, numbers) in
+                    [(1, CacheNumbers::Full), (300, CacheNumbers::Int8), (5000, CacheNumbers::Full)]
+                {
+                    let plan = plan(layout, 100, window).with_cache_numbers(numbers);
                     let needed = CpuDevice::needed(&Program::whole(&plan), context_length);
                     let device = CpuDevice::new(&plan, context_length).unwrap();
                     assert_eq!(device.memory(), needed, "{layout:?}, {context_length}");

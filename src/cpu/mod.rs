@@ -5,6 +5,7 @@
 //! [`mod@reference`] states each operation in its plainest form; tests compare everything with it.
 
 mod attention;
+mod cache;
 mod embed;
 mod experts;
 mod input;
@@ -25,7 +26,7 @@ use std::ops::Range;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::threads::Threads;
-pub use self::{attention::ParkedCache, program::Program, sample::Sampler, weights::CpuWeight};
+pub use self::{cache::ParkedCache, program::Program, sample::Sampler, weights::CpuWeight};
 use self::{
     program::{Gather, Step},
     team::Exchange,
@@ -47,12 +48,12 @@ pub struct CpuDevice {
     /// Activations of the chunk being computed, by [`BufferId`].
     buffers: Vec<Vec<f32>>,
     /// Keys and values by cache.
-    caches: Vec<attention::Cache>,
+    caches: Vec<cache::Cache>,
     /// Entries of [`RopeTable::entries`](crate::ops::rope::RopeTable::entries).
     rotations: Vec<[f32; 2]>,
     linear: linear::Scratch,
     experts: experts::Scratch,
-    scores: Vec<f32>,
+    attention: attention::Scratch,
     /// What another thread has shown.
     shown: Vec<f32>,
     /// Tokens of the last chunk.
@@ -75,7 +76,7 @@ impl CpuDevice {
             caches: program
                 .caches
                 .iter()
-                .map(|&shape| attention::Cache::needed(shape, context_length))
+                .map(|&shape| cache::Cache::needed(shape, context_length))
                 .sum(),
             scratch: buffers + 8 * program.rope.n_entries(context_length),
         }
@@ -112,12 +113,12 @@ impl CpuDevice {
                 .collect::<Result<_>>()?,
             caches: caches
                 .iter()
-                .map(|&shape| attention::Cache::new(shape, context_length, &mut allocation))
+                .map(|&shape| cache::Cache::new(shape, context_length, &mut allocation))
                 .collect::<Result<_>>()?,
             rotations: program.rope.entries(context_length)?,
             linear: linear::Scratch::default(),
             experts: experts::Scratch::default(),
-            scores: Vec::new(),
+            attention: attention::Scratch::default(),
             shown: Vec::new(),
             n_tokens: 0,
             program,
@@ -130,7 +131,7 @@ impl CpuDevice {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * 4).sum::<usize>();
         MemoryUse {
             weights: self.weights.iter().map(CpuWeight::bytes).sum::<usize>() as u64,
-            caches: self.caches.iter().map(attention::Cache::bytes).sum::<usize>() as u64,
+            caches: self.caches.iter().map(cache::Cache::bytes).sum(),
             scratch: (buffers + self.rotations.len() * 8) as u64,
         }
     }
@@ -211,7 +212,7 @@ impl CpuDevice {
                     position,
                     scale,
                     sinks.map(|id| self.weights[id.0].vector()),
-                    &mut self.scores,
+                    &mut self.attention,
                     &mut attended,
                 );
                 self.buffers[out.0] = attended;

@@ -1,6 +1,6 @@
 //! Rotary embeddings and the write into the cache: twin of `shaders/rope.wgsl`.
 
-use super::attention::Cache;
+use super::cache::Cache;
 use crate::{config::RopePairing, ops::rope::RopeTable};
 
 /// Rotates queries in place, and keys into `cache`; copies values into `cache`.

@@ -13,21 +13,56 @@ use super::{
 use crate::{
     engine::MemoryUse,
     error::Result,
-    ops::{BufferId, CacheShape, Experts, Linear, Op, Plan, ThenExperts},
+    ops::{
+        BufferId, CACHE_GROUP, CacheNumbers, CacheShape, Experts, Linear, Op, Plan, ThenExperts,
+    },
     weights::Precision,
 };
 
 /// Words of the state, see `shaders/state.wgsl`.
 const STATE_BYTES: u64 = 16;
 
-/// Keys and values of one layer, [n_kv_heads, capacity, head_dim] each: f16 or f32.
+/// What a cache on the GPU holds numbers as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheFormat {
+    /// As they are.
+    F32,
+    /// Two in a word.
+    F16,
+    /// Four in a word; after those of a head of a position, its scales, two in a word.
+    Int8,
+}
+
+impl CacheFormat {
+    /// What a cache of `numbers` holds: f32 for [`CacheNumbers::Full`] where everything is to stay as exact as
+    /// it can.
+    fn of(numbers: CacheNumbers, precision: Precision) -> Self {
+        match (numbers, precision) {
+            (CacheNumbers::Int8, _) => Self::Int8,
+            (CacheNumbers::Full, Precision::Exact) => Self::F32,
+            (CacheNumbers::Full, Precision::Compact) => Self::F16,
+        }
+    }
+
+    /// Bytes of a position of a head, in keys and in values each.
+    fn bytes(self, head_dim: usize) -> u64 {
+        let bytes = match self {
+            Self::F32 => 4 * head_dim,
+            Self::F16 => 2 * head_dim,
+            Self::Int8 => head_dim + 4 * head_dim.div_ceil(2 * CACHE_GROUP),
+        };
+        bytes as u64
+    }
+}
+
+/// Keys and values of one layer, [n_kv_heads, capacity, head_dim] each.
 pub struct Cache {
     /// Heads and window.
     pub shape: CacheShape,
     /// Positions that fit: the last so many where there is a window.
     pub capacity: usize,
-    /// Whether elements are f32.
-    pub full: bool,
+    /// What elements are.
+    pub format: CacheFormat,
     /// Rotated keys.
     pub keys: GpuBuffer,
     /// Values.
@@ -35,8 +70,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Bytes of a cache for a context of `context_length` positions: in f32 where everything is to stay
-    /// as exact as it can.
+    /// Bytes of a cache for a context of `context_length` positions.
     pub fn needed(shape: CacheShape, context_length: usize, precision: Precision) -> u64 {
         2 * buffer_bytes(half_bytes(shape, context_length, precision))
     }
@@ -57,7 +91,7 @@ impl Cache {
         Ok(Self {
             shape,
             capacity: shape.capacity(context_length),
-            full: precision == Precision::Exact,
+            format: CacheFormat::of(shape.numbers, precision),
             keys: guard.storage("cache keys", bytes).await?,
             values: guard.storage("cache values", bytes).await?,
         })
@@ -67,23 +101,23 @@ impl Cache {
 impl Cache {
     /// Bytes of so many positions of one head, in keys and in values each.
     pub fn bytes_of(&self, n_positions: usize) -> u64 {
-        let element_bytes = if self.full { 4 } else { 2 };
-        (n_positions * self.shape.heads.head_dim * element_bytes) as u64
+        n_positions as u64 * self.format.bytes(self.shape.heads.head_dim)
     }
 }
 
 /// Bytes of the keys of a cache, and of its values.
 fn half_bytes(shape: CacheShape, context_length: usize, precision: Precision) -> u64 {
-    let element_bytes = if precision == Precision::Exact { 4 } else { 2 };
-    let capacity = shape.capacity(context_length) as u64;
-    shape.heads.kv_width() as u64 * capacity * element_bytes
+    let of_head = CacheFormat::of(shape.numbers, precision).bytes(shape.heads.head_dim);
+    (shape.heads.n_kv_heads * shape.capacity(context_length)) as u64 * of_head
 }
 
-/// Whether, for one row, `op` does the work of the one before it as well.
-fn absorbs(op: &Op, before: &Op, tuning: &Tuning) -> bool {
+/// Whether, for one row, `op` does the work of the one before it as well. Integers in a cache have scales, for which
+/// the numbers of a group meet ahead of attention.
+fn absorbs(op: &Op, before: &Op, caches: &[Cache], tuning: &Tuning) -> bool {
     match (before, op) {
         (Op::Rope { qkv: rotated, cache: written, .. }, Op::Attention { qkv, cache, .. }) => {
-            rotated == qkv && written == cache
+            let is_int8 = caches[cache.0].format == CacheFormat::Int8;
+            !is_int8 && rotated == qkv && written == cache
         }
         (Op::Route { out, .. }, Op::Experts(Experts { routing, then, .. })) => {
             tuning.fuses_into_experts
@@ -234,14 +268,13 @@ impl Buffers {
         let buffer = |id: BufferId| &self.activations[id.0];
         let one_row = rows == Rows::Last;
         let before = index.checked_sub(1).map(|before| &ops[before]);
-        let absorbed =
-            before.filter(|before| one_row && absorbs(&ops[index], before, target.tuning));
+        let absorbs = |op: &Op, before: &Op| {
+            one_row && self::absorbs(op, before, &self.caches, target.tuning)
+        };
+        let absorbed = before.filter(|before| absorbs(&ops[index], before));
         match ops[index] {
             Op::Rope { .. } | Op::Route { .. }
-                if one_row
-                    && ops
-                        .get(index + 1)
-                        .is_some_and(|next| absorbs(next, &ops[index], target.tuning)) => {}
+                if ops.get(index + 1).is_some_and(|next| absorbs(next, &ops[index])) => {}
             Op::Embed { table, out } => embed::record(
                 recorder,
                 &self.state,
@@ -278,6 +311,7 @@ impl Buffers {
                     sinks: sinks.map(|id| &self.weights[id.0]),
                     splits: &self.splits,
                     out: buffer(out),
+                    one_token: one_row,
                 },
             ),
             Op::Route { logits, n_used, out } => {

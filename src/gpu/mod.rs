@@ -18,13 +18,16 @@ pub mod weights;
 
 use std::ops::Range;
 
-pub use self::{buffers::Cache, park::ParkedCaches};
 use self::{
     buffers::{Buffers, Rows},
     context::{Context, GpuBuffer},
     ops::{Target, sample::Sampling},
     record::{Extent, Pipelines, Recorder, Recording},
     tuning::Tuning,
+};
+pub use self::{
+    buffers::{Cache, CacheFormat},
+    park::ParkedCaches,
 };
 use crate::{
     engine::{Engine, MemoryUse, Parked},

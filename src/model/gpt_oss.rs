@@ -14,8 +14,8 @@ use crate::{
     config::{ExpertsConfig, ModelConfig},
     error::{Error, Result},
     ops::{
-        Buffer, BufferId, CacheId, CacheShape, Experts, Heads, Linear, Norm, Op, Plan, Then,
-        ThenExperts,
+        Buffer, BufferId, CacheId, CacheNumbers, CacheShape, Experts, Heads, Linear, Norm, Op,
+        Plan, Then, ThenExperts,
     },
     weights::{Precision, WeightId, WeightTableBuilder},
 };
@@ -69,7 +69,11 @@ pub fn plan(
         caches: sliding
             .layers
             .iter()
-            .map(|slides| CacheShape { heads, window: slides.then_some(sliding.size) })
+            .map(|slides| CacheShape {
+                heads,
+                window: slides.then_some(sliding.size),
+                numbers: CacheNumbers::Full,
+            })
             .collect(),
         rope: rope_table(config, rope_divisors),
         layers: writer.ops,

@@ -8,7 +8,7 @@ use crate::{
     checkpoint::TensorTable,
     config::ModelConfig,
     error::Result,
-    ops::{Buffer, BufferId, CacheId, CacheShape, Linear, Op, Plan, Then},
+    ops::{Buffer, BufferId, CacheId, CacheNumbers, CacheShape, Linear, Op, Plan, Then},
     weights::{Precision, WeightTableBuilder},
 };
 
@@ -155,7 +155,10 @@ pub fn plan(
             Buffer { name: "gated", width: n_ffn },
             Buffer { name: "logits", width: config.n_vocab },
         ],
-        caches: vec![CacheShape { heads, window: None }; config.n_layers],
+        caches: vec![
+            CacheShape { heads, window: None, numbers: CacheNumbers::Full };
+            config.n_layers
+        ],
         rope: rope_table(config, rope_divisors),
         layers,
         layer_ends,

@@ -69,6 +69,20 @@ impl Heads {
 /// without computing it anew, and so many tokens can a chunk have.
 const RING_SLACK: usize = 1024;
 
+/// What keys and values are held as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheNumbers {
+    /// Floats: f32 on the CPU and in exact models, else f16.
+    #[default]
+    Full,
+    /// 8-bit integers, with a scale in bfloat16 for each [`CACHE_GROUP`] elements of a head.
+    Int8,
+}
+
+/// Elements of a head that share a scale in a cache of 8-bit integers, at most.
+pub const CACHE_GROUP: usize = 32;
+
 /// A key/value cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheShape {
@@ -76,6 +90,8 @@ pub struct CacheShape {
     pub heads: Heads,
     /// Positions that a token sees, its own among them; all of them where absent.
     pub window: Option<usize>,
+    /// What it holds numbers as.
+    pub numbers: CacheNumbers,
 }
 
 impl CacheShape {
@@ -252,6 +268,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same with caches that hold `numbers`.
+    #[must_use]
+    pub fn with_cache_numbers(mut self, numbers: CacheNumbers) -> Self {
+        self.caches.iter_mut().for_each(|cache| cache.numbers = numbers);
+        self
+    }
+
     /// Bytes of packed weights that one decoded token needs: each matrix once, of experts those in use,
     /// of the embedding a row.
     pub fn weight_bytes_per_token(&self) -> u64 {

@@ -67,6 +67,7 @@ pub async fn forecast(
     let wanted = context_length(&description, target.context_length)?;
     let config = &description.config;
     let longest = config.context_length;
+    let plan = plan.with_cache_numbers(target.kv_cache);
     let found = forecast_on_device(&target.device, &plan, wanted, longest, host.as_ref()).await?;
     Ok(Forecast {
         id: source.id.clone(),

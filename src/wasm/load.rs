@@ -12,7 +12,7 @@ use super::{
     http::OnBytes,
     lock::{Channel, Lock},
     opfs::{ModelFolder, Models},
-    options::{Info, LoadOptions, Memory, SourceOptions, heap_bytes},
+    options::{Info, LoadOptions, Memory, SourceOptions, Target, heap_bytes},
     reporter::Reporter,
 };
 use crate::{
@@ -146,7 +146,8 @@ impl Load<'_> {
         };
         let Opened { description, heads, sources } =
             self.source.open(&self.options.target.signal, self.on_bytes()).await?;
-        let plan = description.plan(self.options.target.precision)?;
+        let Target { precision, kv_cache, .. } = self.options.target;
+        let plan = description.plan(precision)?.with_cache_numbers(kv_cache);
         let pieces = description.pieces(&plan, &heads);
         let sums = match &self.source.sums {
             Some(sums) => sums.fetch(&self.options.target.signal).await,
@@ -158,7 +159,7 @@ impl Load<'_> {
         let manifest = Manifest {
             packing: PACKING,
             id: self.source.id.clone(),
-            precision: self.options.target.precision,
+            precision,
             name: description.config.name.clone(),
             architecture: description.config.architecture.name().to_owned(),
             parameters: plan.weights.n_elements(),
@@ -190,6 +191,7 @@ impl Load<'_> {
     ) -> Result<OnDevice> {
         let heads = entry.heads.as_ref().expect("callers have looked");
         let (description, plan, pieces) = entry.manifest.describe(heads)?;
+        let plan = plan.with_cache_numbers(self.options.target.kv_cache);
         let files = self.source.folder(&self.options.target.signal, self.on_bytes()).0;
         let known = |file| files.known(file);
         let sources = match access {

@@ -19,6 +19,7 @@ use crate::{
     engine::{DeviceKind, MemoryUse},
     error::{Error, ErrorKind, Result},
     gpu::context::AdapterHints,
+    ops::CacheNumbers,
     sampler::{SamplingParams, TokenLogprob},
     session::{Demands, Description, Entry, Opened, Request, TokenEvent, Tool, ToolChoice},
     store::Origin,
@@ -169,6 +170,8 @@ pub struct Target {
     pub device: DeviceKind,
     /// How dense matrices are held.
     pub precision: Precision,
+    /// What keys and values are held as.
+    pub kv_cache: CacheNumbers,
     /// Positions to make room for.
     pub context_length: Option<usize>,
     /// Cancels what is done with it.
@@ -195,6 +198,7 @@ struct PlainLoadOptions {
 struct PlainTarget {
     device: String,
     precision: Precision,
+    kv_cache: CacheNumbers,
     context_length: Option<f64>,
     adapter: Option<AdapterFacts>,
 }
@@ -221,7 +225,7 @@ impl LoadOptions {
 }
 
 impl Target {
-    /// Reads `{ device, adapter?, team?, precision, contextLength?, signal }`.
+    /// Reads `{ device, adapter?, team?, precision, kvCache, contextLength?, signal }`.
     ///
     /// # Errors
     /// `invalid_argument` naming the parameter.
@@ -245,7 +249,8 @@ impl Target {
             .context_length
             .map(|length| whole("contextLength", length).map(|length| length as usize))
             .transpose()?;
-        Ok(Self { device, precision: plain.precision, context_length, signal: signal(value)? })
+        let PlainTarget { precision, kv_cache, .. } = plain;
+        Ok(Self { device, precision, kv_cache, context_length, signal: signal(value)? })
     }
 }
 

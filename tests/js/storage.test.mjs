@@ -95,7 +95,7 @@ const CALLS = {
         sums: { kind: "sha256sums", url: "http://localhost/models/SHA256SUMS", prefix: "" },
       },
       device: "cpu",
-      options: { precision: "exact", contextLength: 512 },
+      options: { precision: "exact", kvCache: "full", contextLength: 512 },
     },
     answer: { id: MODEL, fits: true },
   },

@@ -9,7 +9,7 @@ const VOCABULARY = 100;
 test("load's settings have defaults", () => {
   assert.deepEqual(loadOptions(undefined), {
     device: "auto",
-    options: { precision: "compact", cache: true },
+    options: { precision: "compact", kvCache: "full", cache: true },
     onProgress: undefined,
     signal: undefined,
   });
@@ -18,10 +18,11 @@ test("load's settings have defaults", () => {
 test("load's settings are handed on", () => {
   const { signal } = new AbortController();
   const onProgress = () => {};
-  const given = { device: "cpu", precision: "exact", contextLength: 512, cache: false, onProgress, signal };
+  const options = { precision: "exact", kvCache: "int8", contextLength: 512, cache: false };
+  const given = { device: "cpu", ...options, onProgress, signal };
   assert.deepEqual(loadOptions(given), {
     device: "cpu",
-    options: { precision: "exact", contextLength: 512, cache: false },
+    options,
     onProgress,
     signal,
   });
@@ -32,6 +33,7 @@ test("a setting of load that cannot be used is named", () => {
     [{ device: "gpu" }, "device", '"gpu"'],
     [{ device: null }, "device", "null"],
     [{ precision: "half" }, "precision", '"half"'],
+    [{ kvCache: 8 }, "kvCache", "8"],
     [{ contextLength: 0 }, "contextLength", "0"],
     [{ contextLength: 1.5 }, "contextLength", "1.5"],
     [{ contextLength: "512" }, "contextLength", '"512"'],
@@ -50,13 +52,13 @@ test("a setting of load that cannot be used is named", () => {
 test("a forecast has load's settings, as far as they decide how a model lies in memory", () => {
   assert.deepEqual(forecastOptions(undefined), {
     device: "auto",
-    options: { precision: "compact" },
+    options: { precision: "compact", kvCache: "full" },
     signal: undefined,
   });
-  const given = { device: "webgpu", precision: "exact", contextLength: 512 };
+  const given = { device: "webgpu", precision: "exact", kvCache: "int8", contextLength: 512 };
   assert.deepEqual(forecastOptions(given), {
     device: "webgpu",
-    options: { precision: "exact", contextLength: 512 },
+    options: { precision: "exact", kvCache: "int8", contextLength: 512 },
     signal: undefined,
   });
 });

@@ -1,18 +1,18 @@
 //! Attention over the cache.
 
-use half::f16;
+use half::{bf16, f16};
 use pesi::{
     config::RopePairing,
     cpu::reference,
     gpu::{
-        Cache,
+        Cache, CacheFormat,
         ops::{
             attention::{self, Operands, Rotation},
             rope,
         },
         record::Extent,
     },
-    ops::{CacheShape, Heads, rope::RopeTable},
+    ops::{CacheNumbers, CacheShape, Heads, rope::RopeTable},
     weights::Precision,
 };
 
@@ -25,23 +25,49 @@ fn halves(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| f16::from_f32(random.signed()).to_f32()).collect()
 }
 
-/// [n_positions, kv_width] in the cache's order: f32, or two halves a word.
-fn packed(rows: &[f32], cache: &Cache) -> Vec<u32> {
+/// [n_positions, kv_width] in the cache's order, and what that means.
+fn packed(rows: &[f32], cache: &Cache) -> (Vec<u32>, Vec<f32>) {
     let heads = cache.shape.heads;
-    let n_words = if cache.full { heads.head_dim } else { heads.head_dim / 2 };
+    let n_words = cache.bytes_of(1) as usize / 4;
     let mut words = vec![0; heads.n_kv_heads * cache.capacity * n_words];
+    let mut meant = Vec::with_capacity(rows.len());
     for (position, row) in rows.chunks_exact(heads.kv_width()).enumerate() {
         for (head, row) in row.chunks_exact(heads.head_dim).enumerate() {
             let at = (head * cache.capacity + position % cache.capacity) * n_words;
-            let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
-            for (word, x) in
-                words[at..at + n_words].iter_mut().zip(row.chunks_exact(heads.head_dim / n_words))
-            {
-                *word = if cache.full { x[0].to_bits() } else { half(x[0]) | half(x[1]) << 16 };
-            }
+            let (packed, numbers) = match cache.format {
+                CacheFormat::F32 => (row.iter().map(|x| x.to_bits()).collect(), row.to_vec()),
+                CacheFormat::F16 => {
+                    let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
+                    let pairs = row.chunks_exact(2);
+                    (pairs.map(|x| half(x[0]) | half(x[1]) << 16).collect(), row.to_vec())
+                }
+                CacheFormat::Int8 => packed_integers(row),
+            };
+            words[at..at + n_words].copy_from_slice(&packed);
+            meant.extend(numbers);
         }
     }
-    words
+    (words, meant)
+}
+
+/// A head of a position as integers, then the scales of 32 each.
+fn packed_integers(head: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let (mut codes, mut scales, mut meant) = (Vec::new(), Vec::new(), Vec::new());
+    for group in head.chunks(32) {
+        let largest = group.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        // A scale that is too large by less than a hundredth, as it is in bfloat16.
+        let scale = bf16::from_f32(largest / 126.5);
+        scales.extend(scale.to_le_bytes());
+        for x in group {
+            let code = (x / scale.to_f32()).round();
+            codes.push((code as i8).cast_unsigned());
+            meant.push(code * scale.to_f32());
+        }
+    }
+    scales.resize(scales.len().next_multiple_of(4), 0);
+    codes.extend(scales);
+    let words = codes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap()));
+    (words.collect(), meant)
 }
 
 #[test]
@@ -71,12 +97,18 @@ fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)])
             Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 },
             Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 },
         ] {
-            let shape = CacheShape { heads, window };
             for &(position, n_tokens) in cases {
+                // Which cases have sinks and what the cache holds are independent of each other.
+                let (precision, numbers) = match (position + n_tokens) % 3 {
+                    0 => (Precision::Exact, CacheNumbers::Full),
+                    1 => (Precision::Compact, CacheNumbers::Full),
+                    _ => (Precision::Compact, CacheNumbers::Int8),
+                };
+                let shape = CacheShape { heads, window, numbers };
                 for with_sinks in [false, true] {
                     check_case(
                         &device,
-                        shape,
+                        (shape, precision),
                         context_length,
                         [position, n_tokens],
                         with_sinks,
@@ -90,7 +122,7 @@ fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)])
 
 fn check_case(
     device: &Device,
-    shape: CacheShape,
+    (shape, precision): (CacheShape, Precision),
     context_length: usize,
     [position, n_tokens]: [usize; 2],
     with_sinks: bool,
@@ -109,14 +141,12 @@ fn check_case(
         Matrix::vector(&(0..heads.n_heads).map(|i| i as f32 * 4.0 - 4.0).collect::<Vec<_>>())
     });
 
-    // Which cases have sinks and which have an exact cache are independent of each other.
-    let precision =
-        if (position + n_tokens) % 3 == 0 { Precision::Exact } else { Precision::Compact };
     let cache = device.cache(shape, context_length, precision);
-    for (buffer, rows) in [(&cache.keys, &keys), (&cache.values, &values)] {
-        let words = packed(rows, &cache);
+    let [keys, values] = [(&cache.keys, &keys), (&cache.values, &values)].map(|(buffer, rows)| {
+        let (words, meant) = packed(rows, &cache);
         device.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
-    }
+        meant
+    });
     let q = device.storage(&qkv);
     let n_splits = device.tuning.max_splits as usize;
     let splits = device.storage(&vec![0.0; heads.n_heads * n_splits * (heads.head_dim + 2)]);
@@ -127,6 +157,7 @@ fn check_case(
     let uploaded = sinks.as_ref().map(|sinks| sinks.upload(&device.context));
     let operands = Operands {
         qkv: &q,
+        one_token: n_tokens == 1 && cache.format == CacheFormat::Int8,
         rotation: None,
         cache: &cache,
         scale,
@@ -168,7 +199,7 @@ fn attention_that_rotates_is_rotation_then_attention() {
                 (130, None, Precision::Exact),
                 (2120, Some(40), Precision::Compact),
             ] {
-                let shape = CacheShape { heads, window };
+                let shape = CacheShape { heads, window, numbers: CacheNumbers::Full };
                 let what = format!("{}: {shape:?} {pairing:?} at {position}", device.name);
                 let case = [position, n_rot];
                 let [apart, together] =
@@ -211,7 +242,7 @@ fn rotated_attention(
         let cache = device.cache(shape, context_length, precision);
         let mut n_words = 0;
         for (buffer, rows) in [&cache.keys, &cache.values].into_iter().zip(&earlier) {
-            let words = packed(rows, &cache);
+            let (words, _) = packed(rows, &cache);
             n_words = words.len();
             device.context.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
         }
@@ -224,6 +255,7 @@ fn rotated_attention(
             }
             let operands = Operands {
                 qkv: &buffer,
+                one_token: on_the_way,
                 rotation: on_the_way.then_some(rotation),
                 cache: &cache,
                 scale: 0.2,
@@ -235,7 +267,7 @@ fn rotated_attention(
         });
         let stored = |buffer| {
             let words = device.read(buffer, n_words);
-            if cache.full {
+            if cache.format == CacheFormat::F32 {
                 return words;
             }
             let halves = words.iter().flat_map(|word| {

@@ -1,11 +1,11 @@
 //! Rotary embeddings and the cache.
 
-use half::f16;
+use half::{bf16, f16};
 use pesi::{
     config::RopePairing,
     cpu::reference,
-    gpu::{Cache, ops::rope, record::Extent},
-    ops::{CacheShape, Heads, rope::RopeTable},
+    gpu::{Cache, CacheFormat, ops::rope, record::Extent},
+    ops::{CacheNumbers, CacheShape, Heads, rope::RopeTable},
     weights::Precision,
 };
 
@@ -41,18 +41,22 @@ fn gpu_rotates_and_caches() {
             (Heads { n_heads: 4, n_kv_heads: 2, head_dim: 128 }, 32),
         ] {
             for pairing in [RopePairing::Adjacent, RopePairing::Halves] {
-                for (position, n_tokens, window, precision) in [
-                    (0, 1, None, Precision::Compact),
-                    (7, 5, None, Precision::Exact),
-                    (254, 33, None, Precision::Compact),
-                    (2120, 33, Some(40), Precision::Compact),
-                    (2120, 33, Some(40), Precision::Exact),
+                let (exact, compact) = (Precision::Exact, Precision::Compact);
+                let (full, int8) = (CacheNumbers::Full, CacheNumbers::Int8);
+                for (position, n_tokens, window, precision, numbers) in [
+                    (0, 1, None, compact, full),
+                    (7, 5, None, exact, full),
+                    (7, 5, None, compact, int8),
+                    (254, 33, None, compact, full),
+                    (2120, 33, Some(40), compact, full),
+                    (2120, 33, Some(40), exact, full),
+                    (2120, 33, Some(40), compact, int8),
                 ] {
                     let table = RopeTable {
                         frequencies: (0..n_rot / 2).map(|i| 0.9_f64.powi(i as i32)).collect(),
                         magnitude: 0.75,
                     };
-                    let shape = CacheShape { heads, window };
+                    let shape = CacheShape { heads, window, numbers };
                     let context_length = if window.is_some() { 3000 } else { 300 };
                     let capacity = shape.capacity(context_length);
                     let entries = table.entries(context_length).unwrap();
@@ -66,9 +70,13 @@ fn gpu_rotates_and_caches() {
                         rope::record(recorder, &state, &rotations, &buffer, &cache, pairing, n_rot);
                     });
                     let found = device.read(&buffer, qkv.len());
-                    let exact = precision == Precision::Exact;
-                    let tolerance = if exact { 1e-6 } else { 6e-4 };
-                    let kv_words = heads.kv_width() * capacity / if exact { 1 } else { 2 };
+                    // Of the largest: half an integer of a scale that is up to a 128th too large.
+                    let tolerance = match cache.format {
+                        CacheFormat::F32 => 1e-6,
+                        CacheFormat::F16 => 6e-4,
+                        CacheFormat::Int8 => 4e-3,
+                    };
+                    let kv_words = heads.n_kv_heads * cache.bytes_of(capacity) as usize / 4;
                     let keys = device.read(&cache.keys, kv_words);
                     let values = device.read(&cache.values, kv_words);
 
@@ -104,18 +112,28 @@ fn q_and_k(heads: Heads) -> usize {
 
 /// What a cache holds for one position, all heads side by side.
 fn cached(words: &[f32], cache: &Cache, position: usize) -> Vec<f32> {
-    let heads = cache.shape.heads;
-    let n_words = if cache.full { heads.head_dim } else { heads.head_dim / 2 };
-    let words = (0..heads.n_kv_heads).flat_map(|head| {
-        &words[(head * cache.capacity + position % cache.capacity) * n_words..][..n_words]
+    let Heads { n_kv_heads, head_dim, .. } = cache.shape.heads;
+    let n_words = cache.bytes_of(1) as usize / 4;
+    let heads = (0..n_kv_heads).flat_map(|head| {
+        let at = (head * cache.capacity + position % cache.capacity) * n_words;
+        let words = &words[at..at + n_words];
+        if cache.format == CacheFormat::F32 {
+            return words.to_vec();
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
+        if cache.format == CacheFormat::F16 {
+            let halves = bytes.chunks_exact(2);
+            return halves.map(|half| f16::from_le_bytes([half[0], half[1]]).to_f32()).collect();
+        }
+        let (codes, scales) = bytes.split_at(head_dim);
+        let scales = scales.chunks_exact(2);
+        codes
+            .chunks(32)
+            .zip(scales.map(|scale| bf16::from_le_bytes([scale[0], scale[1]]).to_f32()))
+            .flat_map(|(codes, scale)| {
+                codes.iter().map(move |code| f32::from(code.cast_signed()) * scale)
+            })
+            .collect()
     });
-    if cache.full {
-        return words.copied().collect();
-    }
-    words
-        .flat_map(|word| {
-            let [a, b, c, d] = word.to_bits().to_le_bytes();
-            [f16::from_le_bytes([a, b]).to_f32(), f16::from_le_bytes([c, d]).to_f32()]
-        })
-        .collect()
+    heads.collect()
 }

@@ -49,6 +49,7 @@ export type EngineSource =
 /** Settings of a load that the engine takes as they are. */
 export interface EngineLoadOptions {
   readonly precision: "compact" | "exact";
+  readonly kvCache: "full" | "int8";
   readonly contextLength?: number;
   readonly cache: boolean;
 }

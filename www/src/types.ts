@@ -28,6 +28,12 @@ export interface LoadOptions {
    */
   precision?: "compact" | "exact";
   /**
+   * What keys and values of the context are held as. `"full"`, the default: 16-bit floats on WebGPU (32-bit with
+   * `precision: "exact"`), 32-bit floats on the CPU. `"int8"`: 8-bit integers with a scale for each 32, half and a quarter
+   * of the memory, for long contexts; answers change a little.
+   */
+  kvCache?: "full" | "int8";
+  /**
    * Tokens of prompt and answer together that memory is reserved for. At most the model's own limit; by default the
    * smaller of that limit and 4096.
    */
@@ -134,7 +140,7 @@ export interface VerifyOptions {
 }
 
 /** Settings of `forecast`; each means what it does in {@link LoadOptions}, and has the same default. */
-export type ForecastOptions = Pick<LoadOptions, "device" | "precision" | "contextLength" | "signal">;
+export type ForecastOptions = Pick<LoadOptions, "device" | "precision" | "kvCache" | "contextLength" | "signal">;
 
 /** A model in browser storage, whole or in part. */
 export interface StoredModel {

@@ -165,7 +165,8 @@ function progressListener(value: unknown): LoadOptions["onProgress"] {
 }
 
 const PRECISIONS = ["compact", "exact"] as const;
-const FORECAST_OPTIONS = new Set(["device", "precision", "contextLength", "signal"]);
+const KV_CACHES = ["full", "int8"] as const;
+const FORECAST_OPTIONS = new Set(["device", "precision", "kvCache", "contextLength", "signal"]);
 const LOAD_OPTIONS = new Set([...FORECAST_OPTIONS, "cache", "onProgress"]);
 
 /** The settings of `load`, checked and with their defaults. */
@@ -204,6 +205,7 @@ function placement(given: Untrusted): ReturnType<typeof forecastOptions> {
     device: oneOf(given.device, "device", ["auto", "webgpu", "cpu"]) ?? "auto",
     options: {
       precision: oneOf(given.precision, "precision", PRECISIONS) ?? "compact",
+      kvCache: oneOf(given.kvCache, "kvCache", KV_CACHES) ?? "full",
       ...(contextLength === undefined ? {} : { contextLength }),
     },
     signal: abortSignal(given.signal, "signal"),

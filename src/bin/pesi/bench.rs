@@ -145,7 +145,7 @@ fn kernel(kernel: &KernelTime) -> Value {
 
 pub async fn forecast(args: ModelArgs) -> Result<()> {
     let description = describe(&args.model).await?.description;
-    let plan = description.plan(args.precision.into())?;
+    let plan = description.plan(args.precision.into())?.with_cache_numbers(args.kv_cache.into());
     let asked = context_length(&args, &description)?;
     let longest = description.config.context_length;
     let host = NativeHost::new();

@@ -8,7 +8,7 @@ mod synth;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pesi::weights::Precision;
+use pesi::{ops::CacheNumbers, weights::Precision};
 
 /// Runs open-weight language models on this machine.
 #[derive(Parser)]
@@ -48,6 +48,9 @@ struct ModelArgs {
     /// How dense 16-bit matrices are held.
     #[arg(long, value_enum, default_value = "compact")]
     precision: PrecisionArg,
+    /// What keys and values are held as: floats, or 8-bit integers in half the memory.
+    #[arg(long, value_enum, default_value = "full")]
+    kv_cache: KvCacheArg,
     /// Positions to make room for; the model's own context, at most 4096, when absent.
     #[arg(long)]
     context_length: Option<usize>,
@@ -70,6 +73,21 @@ impl From<PrecisionArg> for Precision {
         match precision {
             PrecisionArg::Compact => Self::Compact,
             PrecisionArg::Exact => Self::Exact,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KvCacheArg {
+    Full,
+    Int8,
+}
+
+impl From<KvCacheArg> for CacheNumbers {
+    fn from(numbers: KvCacheArg) -> Self {
+        match numbers {
+            KvCacheArg::Full => Self::Full,
+            KvCacheArg::Int8 => Self::Int8,
         }
     }
 }

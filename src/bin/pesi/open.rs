@@ -58,7 +58,7 @@ pub async fn describe(path: &Path) -> Result<Opened> {
 pub async fn open(args: &ModelArgs, host: &NativeHost) -> Result<Loaded> {
     let started = host.now();
     let Opened { description, sources, .. } = describe(&args.model).await?;
-    let plan = description.plan(args.precision.into())?;
+    let plan = description.plan(args.precision.into())?.with_cache_numbers(args.kv_cache.into());
     let context_length = context_length(args, &description)?;
     let mut engine = create_engine(&args.device.kind(), &plan, context_length).await?;
     load(&sources, &plan.weights, engine.as_mut()).await?;

@@ -5,7 +5,7 @@ use super::Target;
 use crate::{
     config::RopePairing,
     gpu::{
-        Cache,
+        Cache, CacheFormat,
         context::GpuBuffer,
         record::{Binding, Extent, Recorder, Word, parameters},
         shader::Variant,
@@ -25,8 +25,10 @@ pub struct AttentionShape {
     pub window: bool,
     /// Whether heads have sinks.
     pub sinks: bool,
-    /// Whether the cache is f32.
-    pub full: bool,
+    /// What the cache holds numbers as.
+    pub format: CacheFormat,
+    /// Whether chunks have one token.
+    pub one_token: bool,
     /// Which elements rotate together, where queries and the key of one token are rotated on the way.
     pub rotates: Option<RopePairing>,
 }
@@ -34,9 +36,9 @@ pub struct AttentionShape {
 impl AttentionShape {
     /// Rows of queries of a workgroup, and its threads, where rows share keys and values.
     fn rows(self, target: &Target<'_>) -> Option<(u32, u32)> {
-        let (most, n_rows) = match self.rotates {
-            Some(_) => (target.tuning.attention_rows, self.group),
-            None => (target.tuning.attention_chunk_rows, target.tuning.max_chunk * self.group),
+        let (most, n_rows) = match self.one_token {
+            true => (target.tuning.attention_rows, self.group),
+            false => (target.tuning.attention_chunk_rows, target.tuning.max_chunk * self.group),
         };
         // The limits of `attention_rows.wgsl`.
         let threads = target.capabilities.subgroup.filter(|&size| size >= 4)?.min(32);
@@ -50,8 +52,9 @@ impl AttentionShape {
         // Each lane of a CPU's vectors loads by itself: two halves in a word are one load.
         let halves = target.capabilities.f16 && !(rows.is_some() && target.capabilities.software);
         let variant = Variant::new(if rows.is_some() { "attention_rows" } else { "attention" })
-            .define_if(self.full, "FULL_CACHE")
-            .define_if(halves && !self.full, "HALF_CACHE")
+            .define_if(self.format == CacheFormat::F32, "FULL_CACHE")
+            .define_if(halves && self.format == CacheFormat::F16, "HALF_CACHE")
+            .define_if(self.format == CacheFormat::Int8, "INT8_CACHE")
             .define_if(self.window, "WINDOW")
             .define_if(self.sinks, "SINKS")
             .define_if(self.rotates.is_some(), "ROTATE")
@@ -87,6 +90,8 @@ pub struct Rotation<'a> {
 pub struct Operands<'a> {
     /// Rotated queries in the first columns; with `rotation` queries, keys and values as they are.
     pub qkv: &'a GpuBuffer,
+    /// Whether chunks have one token.
+    pub one_token: bool,
     /// How they are rotated, and the cache is written, on the way; for one token.
     pub rotation: Option<Rotation<'a>>,
     /// Keys and values.
@@ -107,16 +112,17 @@ pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
     state: &'a GpuBuffer,
-    Operands { qkv, rotation, cache, scale, sinks, splits, out }: Operands<'a>,
+    Operands { qkv, one_token, rotation, cache, scale, sinks, splits, out }: Operands<'a>,
 ) {
-    let CacheShape { heads, window } = cache.shape;
+    let CacheShape { heads, window, .. } = cache.shape;
     let (n_heads, n_kv_heads) = (heads.n_heads as u32, heads.n_kv_heads as u32);
     let shape = AttentionShape {
         head_dim: heads.head_dim as u32,
         group: n_heads / n_kv_heads,
         window: window.is_some(),
         sinks: sinks.is_some(),
-        full: cache.full,
+        format: cache.format,
+        one_token,
         rotates: rotation.map(|rotation| rotation.pairing),
     };
     let variant = shape.variant(target);

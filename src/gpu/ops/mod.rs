@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 use self::{attention::AttentionShape, experts::ExpertsShape};
 use super::{
+    CacheFormat,
     context::Capabilities,
     record::Binding,
     shader::Variant,
@@ -176,18 +177,31 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         }
     }
     variants.push(rms_norm::variant(target));
-    for full in [false, true] {
+    for format in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Int8] {
         let pairings = [RopePairing::Adjacent, RopePairing::Halves];
-        variants.extend(pairings.map(|pairing| rope::variant(pairing, full)));
+        variants.extend(pairings.map(|pairing| rope::variant(pairing, format)));
+        // How elements are paired and how many heads share keys are independent of each other.
+        let of_one: &[_] = match format {
+            CacheFormat::Int8 => &[(None, 1), (None, 8)],
+            _ => &[(Some(RopePairing::Adjacent), 1), (Some(RopePairing::Halves), 8)],
+        };
+        let of_many = &[(None, 1)];
         for head_dim in HEAD_DIMS {
             for (window, sinks) in [(false, false), (false, true), (true, false), (true, true)] {
-                // How elements are paired and how many heads share keys are independent of each other.
-                let rotated =
-                    [(None, 1), (Some(RopePairing::Adjacent), 1), (Some(RopePairing::Halves), 8)];
-                for (rotates, group) in rotated {
-                    let shape = AttentionShape { head_dim, group, window, sinks, full, rotates };
-                    let variant = shape.variant(target);
-                    variants.extend([variant.clone(), variant.define("SPLIT")]);
+                for (one_token, kinds) in [(true, of_one), (false, of_many)] {
+                    for &(rotates, group) in kinds {
+                        let shape = AttentionShape {
+                            head_dim,
+                            group,
+                            window,
+                            sinks,
+                            format,
+                            one_token,
+                            rotates,
+                        };
+                        let variant = shape.variant(target);
+                        variants.extend([variant.clone(), variant.define("SPLIT")]);
+                    }
                 }
             }
         }

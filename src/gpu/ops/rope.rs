@@ -3,18 +3,19 @@
 use crate::{
     config::RopePairing,
     gpu::{
-        Cache,
+        Cache, CacheFormat,
         context::GpuBuffer,
         record::{Binding, Recorder, parameters},
         shader::Variant,
     },
 };
 
-/// The variant for an order of pairs, and a cache of f32 if `full` is set.
-pub fn variant(pairing: RopePairing, full: bool) -> Variant {
+/// The variant for an order of pairs, and a cache.
+pub fn variant(pairing: RopePairing, format: CacheFormat) -> Variant {
     Variant::new("rope")
         .define_if(pairing == RopePairing::Halves, "HALVES")
-        .define_if(full, "FULL_CACHE")
+        .define_if(format == CacheFormat::F32, "FULL_CACHE")
+        .define_if(format == CacheFormat::Int8, "INT8_CACHE")
 }
 
 /// Records the rotation of the chunk's queries and keys.
@@ -48,7 +49,7 @@ pub fn record<'a>(
     let x = (heads.qkv_width() as u32 / 2).div_ceil(64);
     recorder.dispatch(
         "rope",
-        variant(pairing, cache.full),
+        variant(pairing, cache.format),
         bindings,
         Box::new(move |extent| Some([x, extent.n_tokens, 1])),
     );
