@@ -12,6 +12,7 @@ mod files;
 mod forecast;
 mod formats;
 mod golden;
+mod kv_cache;
 mod logprobs;
 mod memory;
 mod model;

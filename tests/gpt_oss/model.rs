@@ -9,6 +9,7 @@ use std::{
 use pesi::{
     engine::{DeviceKind, Engine, create_engine},
     gpu::context::AdapterHints,
+    ops::Plan,
     session::{Description, Entry, Host, Opened, Session},
     source::{LocalFolder, LocalFuture},
     weights::{Precision, load},
@@ -94,13 +95,23 @@ pub fn open(
 
 /// Puts an opened model on a device.
 pub async fn put(
-    Opened { description, sources, .. }: Opened,
+    opened: Opened,
     device: &DeviceKind,
     precision: Precision,
     context_length: usize,
 ) -> (Box<dyn Engine>, Description) {
-    let plan = description.plan(precision).unwrap();
-    let mut engine = create_engine(device, &plan, context_length)
+    let plan = opened.description.plan(precision).unwrap();
+    put_plan(opened, &plan, device, context_length).await
+}
+
+/// As [`put`], with a plan of its own.
+pub async fn put_plan(
+    Opened { description, sources, .. }: Opened,
+    plan: &Plan,
+    device: &DeviceKind,
+    context_length: usize,
+) -> (Box<dyn Engine>, Description) {
+    let mut engine = create_engine(device, plan, context_length)
         .await
         .expect("these tests need a GPU adapter; a software one will do");
     load(&sources, &plan.weights, engine.as_mut()).await.unwrap();

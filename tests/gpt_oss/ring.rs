@@ -2,13 +2,14 @@
 
 use pesi::{
     engine::DeviceKind,
+    ops::CacheNumbers,
     session::{Request, Session, TokenEvent},
     weights::Precision,
 };
 
 use super::{
     golden::generate,
-    model::{NoHost, devices, folder, session},
+    model::{NoHost, describe, devices, folder, put_plan},
 };
 
 /// Longer than a ring, which keeps 1024 positions beyond the window.
@@ -18,8 +19,13 @@ fn prompt(n: usize, seed: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729 + i * i * 31) % 300) as u32).collect()
 }
 
-fn open(device: &DeviceKind) -> Session {
-    session(&folder("a1-basic"), device, Precision::Exact, CONTEXT)
+fn open(device: &DeviceKind, numbers: CacheNumbers) -> Session {
+    pollster::block_on(async {
+        let opened = describe(&folder("a1-basic")).await.unwrap();
+        let plan = opened.description.plan(Precision::Exact).unwrap().with_cache_numbers(numbers);
+        let (engine, description) = put_plan(opened, &plan, device, CONTEXT).await;
+        Session::new(engine, description, CONTEXT)
+    })
 }
 
 /// Of how many of `tokens` the caches held keys and values already.
@@ -40,9 +46,9 @@ fn cached_tokens(session: &mut Session, tokens: Vec<u32>) -> usize {
 /// still holds, and after going back so far that it does not.
 #[test]
 fn conversations_taken_up_again_go_on_as_fresh_ones() {
-    for device in devices().into_iter().take(2) {
+    for (device, numbers) in devices().into_iter().zip([CacheNumbers::Full, CacheNumbers::Int8]) {
         let long = prompt(1500, 1);
-        let [mut used, mut fresh] = [(); 2].map(|()| open(&device));
+        let [mut used, mut fresh] = [(); 2].map(|()| open(&device, numbers));
         let first = generate(&mut used, long.clone(), 40, true);
         assert_eq!(first, generate(&mut fresh, long.clone(), 40, false), "{device:?}");
         for kept in [1400, 470, 90] {
@@ -57,7 +63,7 @@ fn conversations_taken_up_again_go_on_as_fresh_ones() {
 #[test]
 fn what_a_ring_has_lost_is_computed_anew() {
     let device = devices().remove(0);
-    let mut session = open(&device);
+    let mut session = open(&device, CacheNumbers::Full);
     let long = prompt(1500, 1);
     let mut cached = |tokens: Vec<u32>| cached_tokens(&mut session, tokens);
     assert_eq!(cached(long.clone()), 0);
@@ -70,8 +76,8 @@ fn what_a_ring_has_lost_is_computed_anew() {
 /// Rings are set aside as they are, also where they have gone round.
 #[test]
 fn conversations_that_take_turns_keep_their_rings() {
-    for device in devices().into_iter().take(2) {
-        let [mut session, mut fresh] = [(); 2].map(|()| open(&device));
+    for (device, numbers) in devices().into_iter().zip([CacheNumbers::Int8, CacheNumbers::Full]) {
+        let [mut session, mut fresh] = [(); 2].map(|()| open(&device, numbers));
         let prompts = [prompt(1500, 1), prompt(200, 2)];
         let mut tokens = prompts.clone();
         for round in 0..2 {

@@ -91,21 +91,22 @@ fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)])
         device.tuning.split_keys = 64;
         device.tuning.attention_chunk_rows = 8;
         let mut random = Random::new(7);
-        for heads in [
-            Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 },
-            Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 },
-            Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 },
-            Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 },
+        let with_and_without = &[true, false][..];
+        for (heads, with_sinks, integers) in [
+            (Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 }, &[false][..], false),
+            (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 }, with_and_without, true),
+            (Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 }, with_and_without, true),
+            (Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 }, &[true], false),
         ] {
             for &(position, n_tokens) in cases {
                 // Which cases have sinks and what the cache holds are independent of each other.
                 let (precision, numbers) = match (position + n_tokens) % 3 {
                     0 => (Precision::Exact, CacheNumbers::Full),
-                    1 => (Precision::Compact, CacheNumbers::Full),
-                    _ => (Precision::Compact, CacheNumbers::Int8),
+                    1 if integers => (Precision::Compact, CacheNumbers::Int8),
+                    _ => (Precision::Compact, CacheNumbers::Full),
                 };
                 let shape = CacheShape { heads, window, numbers };
-                for with_sinks in [false, true] {
+                for &with_sinks in with_sinks {
                     check_case(
                         &device,
                         (shape, precision),

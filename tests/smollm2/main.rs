@@ -9,6 +9,7 @@ mod compact;
 mod divergence;
 mod forecast;
 mod golden;
+mod kv_cache;
 mod limited;
 mod lookup;
 mod model;
