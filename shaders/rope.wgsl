@@ -86,16 +86,16 @@ fn main(
     let is_there = head_idx < n_heads && token < state.n_tokens;
     if (is_query && is_there && i < params.n_rot / 2u) {
 #ifdef HALVES
-        let a = i;
-        let b = i + params.n_rot / 2u;
+        let a = head + i;
+        let b = a + params.n_rot / 2u;
 #else
-        let a = 2u * i;
+        let a = head + 2u * i;
         let b = a + 1u;
 #endif
-        let rotated_a = rotated(head, a, position);
-        let rotated_b = rotated(head, b, position);
-        qkv[head + a] = rotated_a;
-        qkv[head + b] = rotated_b;
+        let r = rotation(position, i);
+        let pair = vec2<f32>(qkv[a], qkv[b]);
+        qkv[a] = pair.x * r.x - pair.y * r.y;
+        qkv[b] = pair.y * r.x + pair.x * r.y;
     }
     let is_cached = is_there && !is_query;
     var pair = vec2<f32>(0.0);
