@@ -10,7 +10,10 @@ use super::{
     record::{Binding, Extent, Pipelines, Recorder},
     shader::{Dialect, Variant},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    source::LocalFuture,
+};
 
 /// What an adapter can do, as far as shaders and sizes depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,21 +361,33 @@ impl<'a> Guard<'a> {
     /// # Errors
     /// `out_of_memory` with the bytes needed and those held before the device refused; `device_lost`;
     /// `gpu`.
-    pub async fn finish(mut self) -> Result<()> {
-        self.answer().await
+    pub async fn finish(self) -> Result<()> {
+        self.end().await
+    }
+
+    /// As [`finish`](Self::finish), where the answer may be waited for later: errors of what comes meanwhile are not
+    /// part of it.
+    pub fn end(mut self) -> LocalFuture<'static, Result<()>> {
+        self.close()
     }
 
     async fn answer(&mut self) -> Result<()> {
-        let scopes = self.scopes.take().expect("errors are caught until the end");
         let allocated = self.context.allocated();
-        if let Some(error) = scopes.pop().await {
-            let error = from_wgpu(&error)
-                .with("needed", self.needed.unwrap_or(allocated))
-                .with("granted", self.granted);
-            return Err(error.with("device", self.context.capabilities.name.as_str()));
-        }
+        self.close().await?;
         self.granted = allocated;
-        self.context.check()
+        Ok(())
+    }
+
+    fn close(&mut self) -> LocalFuture<'static, Result<()>> {
+        let scopes = self.scopes.take().expect("errors are caught until the end");
+        let caught = scopes.pop();
+        let (context, granted) = (self.context.clone(), self.granted);
+        let needed = self.needed.unwrap_or(context.allocated());
+        Box::pin(async move {
+            let Some(error) = caught.await else { return context.check() };
+            let error = from_wgpu(&error).with("needed", needed).with("granted", granted);
+            Err(error.with("device", context.capabilities.name.as_str()))
+        })
     }
 }
 
@@ -390,10 +405,12 @@ impl Scopes {
     }
 
     /// What was caught. No error of later things is.
-    async fn pop(self) -> Option<wgpu::Error> {
+    fn pop(self) -> impl Future<Output = Option<wgpu::Error>> {
         let [memory, invalid] = [self.memory, self.validation].map(wgpu::ErrorScopeGuard::pop);
-        let memory = memory.await;
-        memory.or(invalid.await)
+        async {
+            let memory = memory.await;
+            memory.or(invalid.await)
+        }
     }
 }
 

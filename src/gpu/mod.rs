@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use self::{
     buffers::{Buffers, Rows},
-    context::{Context, GpuBuffer},
+    context::{Context, GpuBuffer, Guard},
     ops::{Target, sample::Sampling},
     record::{Extent, Pipelines, Recorder, Recording},
     tuning::Tuning,
@@ -61,6 +61,8 @@ pub struct GpuEngine {
     plan: Plan,
     buffers: Buffers,
     pipelines: Pipelines,
+    /// Whether pipelines could be made, where that is not known yet: weights may be written meanwhile.
+    compiling: Option<LocalFuture<'static, Result<()>>>,
     prefill: Recording,
     decode: Recording,
     /// From the last row to the next token, without and with the likeliest beside it.
@@ -87,10 +89,11 @@ pub struct GpuEngine {
 }
 
 impl GpuEngine {
-    /// Allocates everything that `plan` needs for `context_length` positions and records it.
+    /// Allocates everything that `plan` needs for `context_length` positions and records it. Whether shaders and
+    /// pipelines are accepted, the first chunk tells, or [`Engine::warm_up`].
     ///
     /// # Errors
-    /// `out_of_memory` with the bytes needed, `gpu` when a shader or a pipeline is rejected.
+    /// `out_of_memory` with the bytes needed; `gpu`.
     pub async fn new(context: Context, plan: Plan, context_length: usize) -> Result<Self> {
         let tuning = Tuning::for_adapter(&context.capabilities);
         Self::with_tuning(context, plan, context_length, tuning).await
@@ -125,44 +128,41 @@ impl GpuEngine {
         let (buffers, memory) = Buffers::new(&context, &plan, context_length, &tuning).await?;
         let mut pipelines = Pipelines::default();
         let mut layer_ends = [Vec::new(), Vec::new()];
-        let (recordings, n_to_logits, readback) = context
-            .guarded(|| {
-                let target = Target { capabilities: &context.capabilities, tuning: &tuning };
-                let mut recorders: [Recorder<'_>; 4] = Default::default();
-                let [prefill, decode, heads @ ..] = &mut recorders;
-                for index in 0..plan.layers.len() {
-                    buffers.record(prefill, &target, &plan.layers, index, Rows::Chunk);
-                    buffers.record(decode, &target, &plan.layers, index, Rows::Last);
-                    if plan.layer_ends.contains(&(index + 1)) {
-                        layer_ends[0].push(prefill.len());
-                        layer_ends[1].push(decode.len());
-                    }
-                }
-                let mut n_to_logits = 0;
-                for (head, with_top) in heads.iter_mut().zip([false, true]) {
-                    buffers.record(head, &target, &[Op::Linear(plan.head)], 0, Rows::Last);
-                    n_to_logits = head.len();
-                    let logits = &buffers.activations[plan.head.out.0];
-                    let (state, tokens) = (&buffers.state, &buffers.tokens);
-                    buffers.sampling.record(head, &target, state, logits, tokens, with_top);
-                }
-                let recordings =
-                    recorders.map(|recorder| recorder.finish(&context, &mut pipelines));
-                let readback = context.buffer(
-                    "drawn readback",
-                    Sampling::copied_bytes(tuning.max_batch.into(), true),
-                    wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                );
-                Ok((recordings, n_to_logits, readback))
-            })
-            .await?;
-        let [prefill, decode, heads @ ..] = recordings;
+        let guard = Guard::new(&context);
+        let target = Target { capabilities: &context.capabilities, tuning: &tuning };
+        let mut recorders: [Recorder<'_>; 4] = Default::default();
+        let [prefill, decode, heads @ ..] = &mut recorders;
+        for index in 0..plan.layers.len() {
+            buffers.record(prefill, &target, &plan.layers, index, Rows::Chunk);
+            buffers.record(decode, &target, &plan.layers, index, Rows::Last);
+            if plan.layer_ends.contains(&(index + 1)) {
+                layer_ends[0].push(prefill.len());
+                layer_ends[1].push(decode.len());
+            }
+        }
+        let mut n_to_logits = 0;
+        for (head, with_top) in heads.iter_mut().zip([false, true]) {
+            buffers.record(head, &target, &[Op::Linear(plan.head)], 0, Rows::Last);
+            n_to_logits = head.len();
+            let logits = &buffers.activations[plan.head.out.0];
+            let (state, tokens) = (&buffers.state, &buffers.tokens);
+            buffers.sampling.record(head, &target, state, logits, tokens, with_top);
+        }
+        let [prefill, decode, heads @ ..] =
+            recorders.map(|recorder| recorder.finish(&context, &mut pipelines));
+        let readback = context.buffer(
+            "drawn readback",
+            Sampling::copied_bytes(tuning.max_batch.into(), true),
+            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        );
+        let compiling = Some(guard.end());
         Ok(Self {
             context,
             tuning,
             plan,
             buffers,
             pipelines,
+            compiling,
             prefill,
             decode,
             heads,
@@ -187,6 +187,14 @@ impl GpuEngine {
         self.extend(chunk, 0).await?;
         self.decode(2).await?;
         self.context.check()
+    }
+
+    /// Waits for pipelines that are still being made.
+    async fn compiled(&mut self) -> Result<()> {
+        match self.compiling.take() {
+            Some(answer) => answer.await,
+            None => Ok(()),
+        }
     }
 
     fn extent(&self, n_tokens: usize, position: usize) -> Extent {
@@ -378,6 +386,7 @@ impl Engine for GpuEngine {
         position: usize,
     ) -> LocalFuture<'a, Result<Vec<f32>>> {
         Box::pin(async move {
+            self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
             let (recording, ends) = match tokens {
                 [_] => (&self.decode, &self.layer_ends[1]),
@@ -399,6 +408,7 @@ impl Engine for GpuEngine {
 
     fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
+            self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
             let recording = if tokens.len() == 1 { &self.decode } else { &self.prefill };
             self.submit(|pass| recording.encode(pass, extent));

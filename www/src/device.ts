@@ -1,6 +1,7 @@
 /** Which device a model runs on: WebGPU on a real adapter, the CPU elsewhere, and the reason in words for people. */
 
 import { PesiError, toWire } from "./errors.js";
+import { compileInParallel, takeLatePipelines } from "./pipelines.js";
 import type { Team } from "./team.js";
 
 /** What the engine needs to know of the WebGPU adapter beyond what it can ask for itself. */
@@ -120,16 +121,19 @@ function isFallback(adapter: GPUAdapter & { readonly isFallbackAdapter?: boolean
 }
 
 /**
- * Makes every later device have the subgroup feature where its adapter does: wgpu's web backend has no name for it
- * and so cannot request it.
+ * Makes every later device what wgpu's web backend cannot ask for: one with the subgroup feature where its adapter has
+ * it, which compiles pipelines in parallel.
  */
-export function requestSubgroupsAlways(adapterClass: { readonly prototype: GPUAdapter } | undefined): void {
-  if (adapterClass === undefined) return;
-  const { prototype } = adapterClass;
+export function extendDevices({ GPUAdapter, GPUComputePassEncoder }: Partial<typeof globalThis>): void {
+  if (GPUAdapter === undefined) return;
+  takeLatePipelines(GPUComputePassEncoder);
+  const { prototype } = GPUAdapter;
   const { requestDevice } = prototype;
-  prototype.requestDevice = function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
+  prototype.requestDevice = async function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
     const requiredFeatures = new Set(descriptor.requiredFeatures);
     if (this.features.has("subgroups")) requiredFeatures.add("subgroups");
-    return requestDevice.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
+    const device = await requestDevice.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
+    compileInParallel(device);
+    return device;
   };
 }

@@ -4,7 +4,7 @@
  * tokenizes is answered at once.
  */
 
-import { chooseDevice, cpuName, requestSubgroupsAlways, workOn, type DeviceChoice, type Target } from "./device.js";
+import { chooseDevice, cpuName, extendDevices, workOn, type DeviceChoice, type Target } from "./device.js";
 import { PesiError, toWire } from "./errors.js";
 import { grammars, templates } from "./modules.js";
 import initWasm, { forecast, listModels, Model, removeModel, verifyModel, type Generation } from "./pesi_wasm.js";
@@ -130,7 +130,7 @@ async function onDevice<T>(
   requested: "auto" | "webgpu" | "cpu",
   work: (target: Target) => Promise<T>,
 ): Promise<{ readonly result: T; readonly choice: DeviceChoice }> {
-  requestSubgroupsAlways(globalThis.GPUAdapter);
+  extendDevices(globalThis);
   const [chosen] = await Promise.all([
     chooseDevice(requested, navigator.gpu as GPU | undefined, scope.isSecureContext),
     initWasm(),
