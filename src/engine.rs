@@ -249,8 +249,8 @@ pub trait Engine: Sink {
     /// `invalid_argument` for parameters out of range.
     fn resume(&mut self, params: &SamplingParams, prompt: &[u32], generated: &[u32]) -> Result<()>;
 
-    /// The engine, where it is one on a GPU, to be measured.
-    #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+    /// The engine, where it is one on a GPU, to be measured and tuned.
+    #[cfg(feature = "gpu")]
     fn gpu(&mut self) -> Option<&mut GpuEngine> {
         None
     }

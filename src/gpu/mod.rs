@@ -1,10 +1,11 @@
 //! The operations on WebGPU: twins of `cpu`, one file an operation.
 //!
 //! [`GpuEngine`] holds a plan's weights, activations and caches in GPU buffers and the plan itself as
-//! three [`Recording`]s: a chunk of prefill, one token of decode, and from the last row to the next
+//! [`Recording`]s: a chunk of prefill, one token of decode, and from the last row to the next
 //! token. The token, its position and the random step live on the GPU, so that several tokens are
 //! drawn in one submission.
 
+mod autotune;
 mod buffers;
 pub mod context;
 pub mod ops;
@@ -13,21 +14,24 @@ mod park;
 pub mod profile;
 pub mod record;
 pub mod shader;
+mod token;
 pub mod tuning;
 pub mod weights;
 
 use std::ops::Range;
 
+pub use self::{
+    autotune::Sizes,
+    buffers::{Cache, CacheFormat},
+    park::ParkedCaches,
+};
 use self::{
     buffers::{Buffers, Rows},
     context::{Context, GpuBuffer, Guard},
     ops::{Target, sample::Sampling},
     record::{Extent, Pipelines, Recorder, Recording},
+    token::{Layers, TokenRecordings},
     tuning::Tuning,
-};
-pub use self::{
-    buffers::{Cache, CacheFormat},
-    park::ParkedCaches,
 };
 use crate::{
     engine::{Engine, MemoryUse, Parked},
@@ -63,15 +67,8 @@ pub struct GpuEngine {
     pipelines: Pipelines,
     /// Whether pipelines could be made, where that is not known yet: weights may be written meanwhile.
     compiling: Option<LocalFuture<'static, Result<()>>>,
-    prefill: Recording,
-    decode: Recording,
-    /// From the last row to the next token, without and with the likeliest beside it.
-    heads: [Recording; 2],
-    /// Dispatches of either that come before sampling: what makes logits.
-    n_to_logits: usize,
-    /// Dispatches after which `hidden` is the embedding and the output of each layer, of `prefill` and
-    /// of `decode`.
-    layer_ends: [Vec<usize>; 2],
+    chunk: Layers,
+    token: TokenRecordings,
     /// Logits of a whole chunk, made when they are first asked for.
     evaluation: Option<(GpuBuffer, Recording)>,
     readback: GpuBuffer,
@@ -127,29 +124,9 @@ impl GpuEngine {
         check_plan(&plan)?;
         let (buffers, memory) = Buffers::new(&context, &plan, context_length, &tuning).await?;
         let mut pipelines = Pipelines::default();
-        let mut layer_ends = [Vec::new(), Vec::new()];
         let guard = Guard::new(&context);
-        let target = Target { capabilities: &context.capabilities, tuning: &tuning };
-        let mut recorders: [Recorder<'_>; 4] = Default::default();
-        let [prefill, decode, heads @ ..] = &mut recorders;
-        for index in 0..plan.layers.len() {
-            buffers.record(prefill, &target, &plan.layers, index, Rows::Chunk);
-            buffers.record(decode, &target, &plan.layers, index, Rows::Last);
-            if plan.layer_ends.contains(&(index + 1)) {
-                layer_ends[0].push(prefill.len());
-                layer_ends[1].push(decode.len());
-            }
-        }
-        let mut n_to_logits = 0;
-        for (head, with_top) in heads.iter_mut().zip([false, true]) {
-            buffers.record(head, &target, &[Op::Linear(plan.head)], 0, Rows::Last);
-            n_to_logits = head.len();
-            let logits = &buffers.activations[plan.head.out.0];
-            let (state, tokens) = (&buffers.state, &buffers.tokens);
-            buffers.sampling.record(head, &target, state, logits, tokens, with_top);
-        }
-        let [prefill, decode, heads @ ..] =
-            recorders.map(|recorder| recorder.finish(&context, &mut pipelines));
+        let chunk = Layers::new(&context, &plan, &buffers, &tuning, Rows::Chunk, &mut pipelines);
+        let token = TokenRecordings::new(&context, &plan, &buffers, &tuning, &mut pipelines);
         let readback = context.buffer(
             "drawn readback",
             Sampling::copied_bytes(tuning.max_batch.into(), true),
@@ -163,11 +140,8 @@ impl GpuEngine {
             buffers,
             pipelines,
             compiling,
-            prefill,
-            decode,
-            heads,
-            n_to_logits,
-            layer_ends,
+            chunk,
+            token,
             evaluation: None,
             readback,
             memory,
@@ -250,7 +224,7 @@ impl GpuEngine {
     fn encode_pending(&mut self, pass: &mut wgpu::ComputePass<'_>) {
         if std::mem::take(&mut self.pending) {
             let extent = Extent { n_tokens: 1, n_keys: self.n_cached as u32 + 1 };
-            self.decode.encode(pass, extent);
+            self.token.layers.recording.encode(pass, extent);
             self.n_cached += 1;
         }
     }
@@ -264,7 +238,8 @@ impl GpuEngine {
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             self.encode_pending(&mut pass);
-            self.heads[0].encode_part(&mut pass, HEAD_EXTENT, 0..self.n_to_logits);
+            let head = &self.token.heads[0];
+            head.encode_part(&mut pass, HEAD_EXTENT, 0..self.token.n_to_logits);
         }
         self.context.queue.submit([encoder.finish()]);
     }
@@ -281,8 +256,8 @@ impl GpuEngine {
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 self.encode_pending(&mut pass);
-                let skipped = if self.has_logits { self.n_to_logits } else { 0 };
-                let head = &self.heads[usize::from(with_top)];
+                let skipped = if self.has_logits { self.token.n_to_logits } else { 0 };
+                let head = &self.token.heads[usize::from(with_top)];
                 head.encode_part(&mut pass, HEAD_EXTENT, skipped..head.len());
                 (self.pending, self.has_logits) = (true, false);
             }
@@ -388,9 +363,9 @@ impl Engine for GpuEngine {
         Box::pin(async move {
             self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
-            let (recording, ends) = match tokens {
-                [_] => (&self.decode, &self.layer_ends[1]),
-                _ => (&self.prefill, &self.layer_ends[0]),
+            let Layers { recording, ends } = match tokens {
+                [_] => &self.token.layers,
+                _ => &self.chunk,
             };
             let hidden = self.plan.head.x.0;
             let bytes = tokens.len() as u64 * self.plan.buffers[hidden].width as u64 * 4;
@@ -410,8 +385,8 @@ impl Engine for GpuEngine {
         Box::pin(async move {
             self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
-            let recording = if tokens.len() == 1 { &self.decode } else { &self.prefill };
-            self.submit(|pass| recording.encode(pass, extent));
+            let layers = if tokens.len() == 1 { &self.token.layers } else { &self.chunk };
+            self.submit(|pass| layers.recording.encode(pass, extent));
             // Waiting here bounds the work in flight, so that an abort takes effect after one chunk.
             self.context.read(&self.buffers.state, 4).await?;
             Ok(())
@@ -452,7 +427,6 @@ impl Engine for GpuEngine {
         Ok(())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn gpu(&mut self) -> Option<&mut GpuEngine> {
         Some(self)
     }

@@ -60,12 +60,12 @@ impl GpuEngine {
     /// `device_lost`, `out_of_memory` or `gpu`.
     pub async fn profile(&mut self, position: usize) -> Result<Profile> {
         let extent = self.begin_chunk(&[0], position);
-        let parts = [(&self.decode, extent), (&self.heads[0], HEAD_EXTENT)];
+        let parts = [(&self.token.layers.recording, extent), (&self.token.heads[0], HEAD_EXTENT)];
         let n_dispatches = parts.iter().map(|(part, extent)| part.active(*extent).count()).sum();
         let kernels = kernel_times(&self.context, &parts, ROUNDS).await?;
         let tokens = vec![0; position.clamp(1, self.tuning.max_chunk as usize)];
         let extent = self.begin_chunk(&tokens, 0);
-        let parts = [(&self.prefill, extent)];
+        let parts = [(&self.chunk.recording, extent)];
         let chunk_kernels = kernel_times(&self.context, &parts, CHUNK_ROUNDS).await?;
         let (copied_per_second, read_per_second) = memory_speed(&self.context).await?;
         Ok(Profile {

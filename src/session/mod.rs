@@ -18,6 +18,8 @@ mod pieces;
 mod safetensors_set;
 pub mod stop;
 mod text;
+#[cfg(feature = "gpu")]
+mod tuning;
 
 use std::rc::Rc;
 
@@ -48,6 +50,8 @@ pub(crate) use pace::Pace;
 use park::{ParkedConversation, Shelf};
 pub use pieces::{Message, Piece};
 use text::Reader;
+#[cfg(feature = "gpu")]
+pub use tuning::tune;
 
 /// What the surroundings provide: a clock, and turns for other work.
 pub trait Host {

@@ -11,7 +11,7 @@ use super::{
     host::WorkerHost,
     http::OnBytes,
     lock::{Channel, Lock},
-    opfs::{ModelFolder, Models},
+    opfs::{Models, PrivateFolder, tunings},
     options::{Info, LoadOptions, Memory, SourceOptions, Target, heap_bytes},
     reporter::Reporter,
 };
@@ -20,7 +20,7 @@ use crate::{
     engine::{DeviceKind, Engine, create_engine},
     error::{Error, Result},
     ops::Plan,
-    session::{Description, Heads, Opened, Session, default_context_length},
+    session::{Description, Heads, Opened, Session, default_context_length, tune},
     source::Source,
     store::{
         Access, Entry, Manifest, Nowhere, PACKING, Reason, StorageFolder, Store, StoredFile,
@@ -89,7 +89,7 @@ pub async fn load(
 
 impl Load<'_> {
     /// Loads the model that `folder` is for.
-    async fn stored(&self, folder: &ModelFolder) -> Result<OnDevice> {
+    async fn stored(&self, folder: &PrivateFolder) -> Result<OnDevice> {
         let mut is_damaged = false;
         loop {
             if !is_damaged {
@@ -122,12 +122,12 @@ impl Load<'_> {
         }
     }
 
-    async fn entry(&self, folder: &ModelFolder) -> Result<Option<Entry>> {
+    async fn entry(&self, folder: &PrivateFolder) -> Result<Option<Entry>> {
         Entry::read_of(folder, &self.source.id, self.options.target.precision).await
     }
 
     /// Waits for the lock of a folder, and reports what the tab says that holds it.
-    async fn wait(&self, folder: &ModelFolder, access: Access) -> Result<Lock> {
+    async fn wait(&self, folder: &PrivateFolder, access: Access) -> Result<Lock> {
         let on_progress = self.options.on_progress.clone();
         let _channel = Channel::listening(folder.name(), move |progress| {
             // The page's own callback may throw: that is reported when it is called next.
@@ -257,6 +257,11 @@ impl Load<'_> {
     async fn finish(&self, on_device: OnDevice) -> Result<Loaded> {
         let OnDevice { description, plan, mut engine, context_length, from_storage } = on_device;
         self.reporter.begin("compile", &self.source.id, 1)?;
+        if self.options.cache
+            && let Ok(folder) = tunings().await
+        {
+            tune(engine.as_mut(), &folder, self.host.as_ref()).await?;
+        }
         engine.warm_up().await?;
         self.reporter.done(1, None, false)?;
         let engine_memory = engine.memory();

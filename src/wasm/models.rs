@@ -9,7 +9,7 @@ use web_sys::AbortSignal;
 use super::{
     host::WorkerHost,
     lock::Lock,
-    opfs::{ModelFolder, Models},
+    opfs::{Models, PrivateFolder},
     options::SourceOptions,
     reporter::Reporter,
 };
@@ -178,7 +178,7 @@ pub async fn verify(
 }
 
 /// The folders for the model that is meant.
-async fn folders(options: &ModelOptions) -> Result<Vec<ModelFolder>> {
+async fn folders(options: &ModelOptions) -> Result<Vec<PrivateFolder>> {
     let models = Models::open().await?;
     let precisions = match options.precision {
         Some(precision) => vec![precision],
@@ -189,7 +189,7 @@ async fn folders(options: &ModelOptions) -> Result<Vec<ModelFolder>> {
 
 /// The verification of one stored model.
 struct Run<'a> {
-    folder: ModelFolder,
+    folder: PrivateFolder,
     reporter: Rc<Reporter>,
     repair: bool,
     signal: &'a AbortSignal,

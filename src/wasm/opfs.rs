@@ -1,4 +1,4 @@
-//! The origin private file system: a folder for each model.
+//! The origin private file system: a folder for each model, and one for what was found out about devices.
 
 use js_sys::{AsyncIterator, Function, Object, Promise, Reflect, Uint8Array};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,8 @@ use crate::{
 
 const MODELS: &str = "pesi-models";
 
+const TUNINGS: &str = "pesi-tuning";
+
 /// All stored models.
 pub struct Models(FileSystemDirectoryHandle);
 
@@ -29,9 +31,7 @@ impl Models {
     /// # Errors
     /// `storage` where the browser has no private file system.
     pub async fn open() -> Result<Self> {
-        let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
-        let directory = JsFuture::from(scope.navigator().storage().get_directory());
-        let root: FileSystemDirectoryHandle = settle("browser storage", directory).await?;
+        let root = root().await?;
         let options = FileSystemGetDirectoryOptions::new();
         options.set_create(true);
         let handle = root.get_directory_handle_with_options(MODELS, &options);
@@ -39,16 +39,16 @@ impl Models {
     }
 
     /// The folder for a model, whether or not it is stored.
-    pub fn folder(&self, id: &str, precision: Precision) -> ModelFolder {
+    pub fn folder(&self, id: &str, precision: Precision) -> PrivateFolder {
         let digest = Sha256::digest(format!("{id}\n{precision:?}").as_bytes());
-        ModelFolder { models: self.0.clone(), name: hex(&digest[..16]) }
+        PrivateFolder { parent: self.0.clone(), name: hex(&digest[..16]) }
     }
 
     /// The folders of all models.
     ///
     /// # Errors
     /// `storage`.
-    pub async fn folders(&self) -> Result<Vec<ModelFolder>> {
+    pub async fn folders(&self) -> Result<Vec<PrivateFolder>> {
         let failed =
             |thrown: JsValue| from_thrown(ErrorKind::Storage, "cannot list models", &thrown);
         let names: AsyncIterator = cast(ErrorKind::Storage, "keys", self.0.keys().into())?;
@@ -60,19 +60,33 @@ impl Models {
             }
             let name = Reflect::get(&next, &"value".into()).map_err(failed)?;
             let name = name.as_string().unwrap_or_default();
-            folders.push(ModelFolder { models: self.0.clone(), name });
+            folders.push(PrivateFolder { parent: self.0.clone(), name });
         }
     }
 }
 
-/// The folder of one model.
+/// The folder with the sizes of kernels that were found by trial.
+///
+/// # Errors
+/// `storage` where the browser has no private file system.
+pub async fn tunings() -> Result<PrivateFolder> {
+    Ok(PrivateFolder { parent: root().await?, name: TUNINGS.to_owned() })
+}
+
+async fn root() -> Result<FileSystemDirectoryHandle> {
+    let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
+    let directory = JsFuture::from(scope.navigator().storage().get_directory());
+    settle("browser storage", directory).await
+}
+
+/// A folder with files in it: that of a model, or of tunings.
 #[derive(Clone)]
-pub struct ModelFolder {
-    models: FileSystemDirectoryHandle,
+pub struct PrivateFolder {
+    parent: FileSystemDirectoryHandle,
     name: String,
 }
 
-impl ModelFolder {
+impl PrivateFolder {
     /// What the folder is called, also between tabs.
     pub fn name(&self) -> &str {
         &self.name
@@ -82,7 +96,7 @@ impl ModelFolder {
     async fn directory(&self, create: bool) -> Result<Option<FileSystemDirectoryHandle>> {
         let options = FileSystemGetDirectoryOptions::new();
         options.set_create(create);
-        let handle = self.models.get_directory_handle_with_options(&self.name, &options);
+        let handle = self.parent.get_directory_handle_with_options(&self.name, &options);
         found(&self.name, JsFuture::from(handle).await)
     }
 
@@ -95,7 +109,7 @@ impl ModelFolder {
     }
 }
 
-impl StorageFolder for ModelFolder {
+impl StorageFolder for PrivateFolder {
     fn read_all<'a>(&'a self, name: &'a str) -> LocalFuture<'a, Result<Option<Vec<u8>>>> {
         Box::pin(async move {
             let Some(file) = self.file(name, false).await? else { return Ok(None) };
@@ -122,7 +136,7 @@ impl StorageFolder for ModelFolder {
         Box::pin(async move {
             let options = FileSystemRemoveOptions::new();
             options.set_recursive(true);
-            let removal = self.models.remove_entry_with_options(&self.name, &options);
+            let removal = self.parent.remove_entry_with_options(&self.name, &options);
             found::<JsValue>(&self.name, JsFuture::from(removal).await).map(drop)
         })
     }

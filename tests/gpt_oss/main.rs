@@ -4,6 +4,7 @@
 //! forecasts; hostile files.
 
 mod answers;
+mod autotune;
 mod compact;
 mod damage;
 mod damage_gguf;

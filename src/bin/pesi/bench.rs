@@ -24,6 +24,13 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
             .with("found", position)
             .with("limit", session.context_length));
     }
+    let mut sizes = None;
+    if args.tune
+        && let Some(engine) = session.engine().gpu()
+        && engine.is_tunable()
+    {
+        sizes = Some(engine.tune(&|| host.now()).await?);
+    }
     if args.lookup {
         return lookup(&args, &mut session, &host).await;
     }
@@ -66,6 +73,7 @@ pub async fn bench(args: BenchArgs) -> Result<()> {
             .map(|kernels| kernels.iter().map(kernel).collect::<Vec<_>>());
         let measured = json!({
             "dispatches_per_token": profile.n_dispatches,
+            "sizes": sizes,
             "copy_gigabytes_per_second": profile.copied_per_second / 1e9,
             "read_gigabytes_per_second": profile.read_per_second / 1e9,
             "share_of_copy_bandwidth": weight_rate / profile.copied_per_second,

@@ -162,6 +162,9 @@ struct BenchArgs {
     /// Runs, of which the medians are reported.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Try sizes of kernels for one token first, and take the fastest.
+    #[arg(long)]
+    tune: bool,
     /// Measure instead what looking tokens up in the prompt is worth, for a text that is edited and one
     /// that is made up.
     #[arg(long)]
