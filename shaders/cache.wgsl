@@ -57,6 +57,10 @@ const KEY_WORDS: u32 = HEAD_DIM / 4u + (HEAD_DIM + 63u) / 64u;    // words of a 
 const VALUE_WORDS: u32 = KEY_WORDS;
 const GROUP: u32 = min(HEAD_DIM, 32u);                            // elements with one scale
 
+fn integers(word: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
 // The scale in `scales` of the group of a head's element `i`.
 fn scale_in(scales: u32, i: u32) -> f32 {
     return bitcast<f32>(select(scales << 16u, scales & 0xffff0000u, i / 32u % 2u == 1u));
@@ -69,12 +73,12 @@ fn key_scale(start: u32, i: u32) -> f32 {
 
 // Elements 4i to 4i + 3 of the key at `start`, but for its scale.
 fn key_word(start: u32, i: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xI8(keys[start + i]));
+    return integers(keys[start + i]);
 }
 
 // Elements 2i and 2i + 1 of the value at `start`.
 fn value_word(start: u32, i: u32) -> vec2<f32> {
-    let codes = vec4<f32>(unpack4xI8(values[start + i / 2u]));
+    let codes = integers(values[start + i / 2u]);
     let scale = scale_in(values[start + HEAD_DIM / 4u + i / 32u], 2u * i);
     return select(codes.xy, codes.zw, i % 2u == 1u) * scale;
 }

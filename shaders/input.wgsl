@@ -46,7 +46,8 @@ fn input_block(start: u32, block: u32, thread: u32) -> Block {
         subgroupBroadcast(b, 0u), subgroupBroadcast(b, 1u), subgroupBroadcast(b, 2u), subgroupBroadcast(b, 3u));
 #else
     let a = input_word(start, at + thread % 8u);
-    // Chromium compares the subgroup's size with the index of each broadcast, which takes half again as long on lavapipe.
+    // Chromium compares the subgroup's size with the index of a broadcast, and the product takes half again as long
+    // on lavapipe.
     return Block(
         subgroupShuffle(a, 0u), subgroupShuffle(a, 1u), subgroupShuffle(a, 2u), subgroupShuffle(a, 3u),
         subgroupShuffle(a, 4u), subgroupShuffle(a, 5u), subgroupShuffle(a, 6u), subgroupShuffle(a, 7u));

@@ -2,8 +2,9 @@
 //
 // Grid: (threads over a row's queries, keys and values two elements at a time, tokens). Queries are
 // rotated in place, keys on their way into the cache; values are copied. The cache keeps two f16 in a
-// word, with FULL_CACHE f32, with INT8_CACHE integers as in cache.wgsl. With HALVES element i of a head rotates with i + n_rot/2, else 2i with 2i + 1.
-// The rotation of a position is the product of a fine and a coarse entry of `rotations`, see ops::rope.
+// word, with FULL_CACHE f32, with INT8_CACHE integers as in cache.wgsl. With HALVES element i of a head
+// rotates with i + n_rot/2, else 2i with 2i + 1. The rotation of a position is the product of a fine and a
+// coarse entry of `rotations`, see ops::rope.
 
 #import "state.wgsl"
 #import "rotation.wgsl"
@@ -56,7 +57,9 @@ fn group_scale(first: u32, n: u32) -> u32 {
 fn integers(thread: u32, n: u32) -> u32 {
     let scale = bitcast<f32>(group_scale(thread / n * n, n) << 16u);
     let inverse = 1.0 / max(scale, 0x1p-126f);
-    return pack4xI8(vec4<i32>(round(vec4<f32>(pairs[thread], pairs[thread + 1u]) * inverse)));
+    let codes = vec4<i32>(round(vec4<f32>(pairs[thread], pairs[thread + 1u]) * inverse));
+    let bytes = bitcast<vec4<u32>>(codes) & vec4<u32>(0xffu);
+    return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
 }
 
 // The scales of the group that begins with a thread's pair, and of the next where the head goes on.

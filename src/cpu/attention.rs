@@ -6,15 +6,52 @@ use super::{
     cache::{Cache, Columns},
     lanes::{self, exp},
 };
-use crate::ops::Heads;
+use crate::{
+    error::Result,
+    memory::Allocation,
+    ops::{CacheNumbers, CacheShape, Heads},
+};
 
 /// What attention works with, kept from one operation to the next.
-#[derive(Default)]
 pub struct Scratch {
     scores: Vec<f32>,
     /// Keys and values of a head, of caches that hold integers.
     keys: Vec<f32>,
     values: Vec<f32>,
+}
+
+impl Scratch {
+    /// Bytes for attention over `caches`, but for scores.
+    pub fn needed(caches: &[CacheShape], context_length: usize) -> u64 {
+        2 * 4 * Self::n_decoded(caches, context_length)
+    }
+
+    /// Allocates that.
+    ///
+    /// # Errors
+    /// Those of `allocation`.
+    pub fn new(
+        caches: &[CacheShape],
+        context_length: usize,
+        allocation: &mut Allocation,
+    ) -> Result<Self> {
+        let n_decoded = Self::n_decoded(caches, context_length);
+        let [keys, values] = [allocation.room_for(n_decoded)?, allocation.room_for(n_decoded)?];
+        Ok(Self { scores: Vec::new(), keys, values })
+    }
+
+    /// Memory in use, but for scores.
+    pub fn bytes(&self) -> usize {
+        (self.keys.capacity() + self.values.capacity()) * 4
+    }
+
+    /// Keys of a head that are decoded at once, at most.
+    fn n_decoded(caches: &[CacheShape], context_length: usize) -> u64 {
+        let of_integers = caches.iter().filter(|cache| cache.numbers == CacheNumbers::Int8);
+        let n_decoded = of_integers
+            .map(|cache| cache.capacity(context_length) as u64 * cache.heads.head_dim as u64);
+        n_decoded.max().unwrap_or(0)
+    }
 }
 
 /// `softmax(q·K · scale)·V` for each query head of each token, over the positions that the token sees.

@@ -78,7 +78,9 @@ impl CpuDevice {
                 .iter()
                 .map(|&shape| cache::Cache::needed(shape, context_length))
                 .sum(),
-            scratch: buffers + 8 * program.rope.n_entries(context_length),
+            scratch: buffers
+                + 8 * program.rope.n_entries(context_length)
+                + attention::Scratch::needed(&program.caches, context_length),
         }
     }
 
@@ -118,7 +120,7 @@ impl CpuDevice {
             rotations: program.rope.entries(context_length)?,
             linear: linear::Scratch::default(),
             experts: experts::Scratch::default(),
-            attention: attention::Scratch::default(),
+            attention: attention::Scratch::new(caches, context_length, &mut allocation)?,
             shown: Vec::new(),
             n_tokens: 0,
             program,
@@ -132,7 +134,7 @@ impl CpuDevice {
         MemoryUse {
             weights: self.weights.iter().map(CpuWeight::bytes).sum::<usize>() as u64,
             caches: self.caches.iter().map(cache::Cache::bytes).sum(),
-            scratch: (buffers + self.rotations.len() * 8) as u64,
+            scratch: (buffers + self.rotations.len() * 8 + self.attention.bytes()) as u64,
         }
     }
 

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, GpuEngine, TokenRecordings, tuning::Tuning};
-use crate::error::Result;
+use super::{Extent, GpuEngine, TokenRecordings, record::Pipelines, tuning::Tuning};
+use crate::error::{ErrorKind, Result};
 
 /// What is chosen by trial. Each member is what [`Tuning`] has under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +100,13 @@ impl Sizes {
     }
 }
 
+/// A token with other sizes, and the pipelines for it, which go with it where it is not taken.
+struct Tried {
+    token: TokenRecordings,
+    tuning: Tuning,
+    pipelines: Pipelines,
+}
+
 impl GpuEngine {
     /// Whether sizes are worth a trial: those for software adapters are of another kind, and known.
     pub fn is_tunable(&self) -> bool {
@@ -113,8 +120,10 @@ impl GpuEngine {
             (weight.n_rows, weight.n_cols, layouts.collect::<Vec<_>>())
         });
         let shapes: Vec<_> = shapes.collect();
-        let (device, caches) = (&self.context.capabilities, &self.plan.caches);
-        format!("{} {device:?} {caches:?} {shapes:?}", env!("CARGO_PKG_VERSION"))
+        let device = &self.context.capabilities;
+        let (precision, caches) = (self.plan.precision, &self.plan.caches);
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{version} {device:?} {precision:?} {caches:?} {shapes:?}")
     }
 
     /// The sizes in use.
@@ -125,30 +134,33 @@ impl GpuEngine {
     /// Uses other sizes. What the caches hold stays.
     ///
     /// # Errors
-    /// `gpu` when a shader or a pipeline is rejected, and `device_lost`: the sizes are as before then.
+    /// `gpu` when a shader or a pipeline is rejected, `out_of_memory`, and `device_lost`: the sizes are as before then.
     ///
     /// # Panics
     /// When no trial could have chosen them.
     pub async fn set_sizes(&mut self, sizes: Sizes) -> Result<()> {
         assert!(sizes.are_known(), "callers have checked");
         self.compiled().await?;
-        let tuning = sizes.in_place_of(&self.tuning);
-        self.token = self.recorded(&tuning).await?;
-        self.tuning = tuning;
+        if sizes != self.sizes() {
+            let tried = self.tried(sizes).await?;
+            self.take(tried);
+        }
         Ok(())
     }
 
-    /// Tries sizes, and uses the fastest from then on. `now` is a clock in milliseconds. Whatever the caches held is
-    /// lost.
+    /// Tries sizes, and uses the fastest from then on; those that the device rejects are none of them. `now` is a clock
+    /// in milliseconds. Whatever the caches held is lost.
     ///
     /// # Errors
-    /// As [`set_sizes`](Self::set_sizes).
+    /// As [`Engine::extend`](crate::engine::Engine::extend).
     pub async fn tune(&mut self, now: &dyn Fn() -> f64) -> Result<Sizes> {
         self.compiled().await?;
         let longest = self.buffers.caches.iter().map(|cache| cache.capacity).max().unwrap_or(1);
         let position = POSITION.min(longest - 1);
         self.begin_chunk(&[0], position);
         let extent = self.extent(1, position);
+        // The device may still be busy with what came before.
+        self.timed(&self.token, (extent, 1), now).await?;
         let started = now();
         let n_tokens = self.n_timed(extent, now).await?;
         for index in 0..self.sizes().each().len() {
@@ -158,13 +170,15 @@ impl GpuEngine {
                 while let Some(next) = neighbour(self.sizes(), index, step)
                     && now() - started < TRIAL_MS
                 {
-                    let tuning = next.in_place_of(&self.tuning);
-                    let tried = self.recorded(&tuning).await?;
-                    let [found, of_next] = self.compared(&tried, (extent, n_tokens), now).await?;
-                    if of_next > found * GAIN {
+                    let tried = match self.tried(next).await {
+                        Err(error) if error.kind() != ErrorKind::DeviceLost => break,
+                        tried => tried?,
+                    };
+                    let times = self.compared(&tried.token, (extent, n_tokens), now).await?;
+                    if times[1] > times[0] * GAIN {
                         break;
                     }
-                    (self.token, self.tuning) = (tried, tuning);
+                    self.take(tried);
                 }
                 if self.sizes() != before {
                     break;
@@ -174,12 +188,17 @@ impl GpuEngine {
         Ok(self.sizes())
     }
 
-    async fn recorded(&mut self, tuning: &Tuning) -> Result<TokenRecordings> {
-        let Self { context, plan, buffers, pipelines, .. } = self;
-        let (context, plan, buffers) = (&*context, &*plan, &*buffers);
-        context
-            .guarded(|| Ok(TokenRecordings::new(context, plan, buffers, tuning, pipelines)))
-            .await
+    async fn tried(&self, sizes: Sizes) -> Result<Tried> {
+        let Self { context, plan, buffers, .. } = self;
+        let tuning = sizes.in_place_of(&self.tuning);
+        let mut pipelines = self.pipelines.clone();
+        let record = || Ok(TokenRecordings::new(context, plan, buffers, &tuning, &mut pipelines));
+        let token = context.guarded(record).await?;
+        Ok(Tried { token, tuning, pipelines })
+    }
+
+    fn take(&mut self, Tried { token, tuning, pipelines }: Tried) {
+        (self.token, self.tuning, self.pipelines) = (token, tuning, pipelines);
     }
 
     /// Tokens that take long enough to be timed. The device's clock rises meanwhile.

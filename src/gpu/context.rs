@@ -365,8 +365,8 @@ impl<'a> Guard<'a> {
         self.end().await
     }
 
-    /// As [`finish`](Self::finish), where the answer may be waited for later: errors of what comes meanwhile are not
-    /// part of it.
+    /// As [`finish`](Self::finish), where the answer may be waited for later. It also tells of what else the device has
+    /// reported by then.
     pub fn end(mut self) -> LocalFuture<'static, Result<()>> {
         self.close()
     }

@@ -163,12 +163,15 @@ impl GpuEngine {
         self.context.check()
     }
 
-    /// Waits for pipelines that are still being made.
+    /// Waits for pipelines that are still being made. Without them the engine stays without use.
     async fn compiled(&mut self) -> Result<()> {
-        match self.compiling.take() {
-            Some(answer) => answer.await,
-            None => Ok(()),
+        let Some(answer) = self.compiling.take() else { return Ok(()) };
+        let answer = answer.await;
+        if let Err(error) = &answer {
+            let error = error.clone();
+            self.compiling = Some(Box::pin(async { Err(error) }));
         }
+        answer
     }
 
     fn extent(&self, n_tokens: usize, position: usize) -> Extent {

@@ -112,7 +112,7 @@ impl From<f32> for Word {
 }
 
 /// Pipelines by variant, shared by all recordings of a device.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Pipelines {
     pipelines: HashMap<Variant, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
 }

@@ -10,8 +10,8 @@ use crate::{
     store::{Access, StorageFolder, hex},
 };
 
-/// Gives `engine` the sizes that `folder` has for it, or finds them now. It keeps those it has where it is on no GPU
-/// that they matter for, and where a trial fails. What its caches held is lost.
+/// Gives `engine`, which is warm, the sizes that `folder` has for it, or finds them now. It keeps those it has where it
+/// is on no GPU that they matter for, and where a trial fails. What its caches held is lost.
 ///
 /// # Errors
 /// `device_lost`.
@@ -22,21 +22,22 @@ pub async fn tune(
 ) -> Result<()> {
     let Some(gpu) = engine.gpu().filter(|gpu| gpu.is_tunable()) else { return Ok(()) };
     let name = format!("{}.json", hex(&Sha256::digest(gpu.tuning_key().as_bytes())[..16]));
-    let tuned = match read(folder, &name).await {
-        Some(sizes) => gpu.set_sizes(sizes).await,
-        None => match gpu.tune(&|| host.now()).await {
-            Ok(sizes) => {
-                // Without it the next load tries again.
-                let _ = write(folder, &name, sizes).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        },
-    };
-    tuned.or_else(|error| match error.kind() {
-        ErrorKind::DeviceLost => Err(error),
-        _ => Ok(()),
-    })
+    if let Some(sizes) = read(folder, &name).await {
+        match gpu.set_sizes(sizes).await {
+            Err(error) if error.kind() != ErrorKind::DeviceLost => {}
+            set => return set,
+        }
+    }
+    // A device that a trial brings down is spared the next one. Where nothing can be written, each load tries again.
+    let _ = write(folder, &name, gpu.sizes()).await;
+    match gpu.tune(&|| host.now()).await {
+        Ok(sizes) => {
+            let _ = write(folder, &name, sizes).await;
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::DeviceLost => Err(error),
+        Err(_) => Ok(()),
+    }
 }
 
 async fn read(folder: &dyn StorageFolder, name: &str) -> Option<Sizes> {
@@ -48,7 +49,7 @@ async fn read(folder: &dyn StorageFolder, name: &str) -> Option<Sizes> {
 
 async fn write(folder: &dyn StorageFolder, name: &str, sizes: Sizes) -> Result<()> {
     let text = serde_json::to_vec(&sizes).expect("sizes are numbers");
-    let file = folder.open(name, Access::Write).await?.expect("files that are written are made");
+    let Some(file) = folder.open(name, Access::Write).await? else { return Ok(()) };
     file.write(0, &text)?;
     file.flush()
 }

@@ -257,12 +257,12 @@ impl Load<'_> {
     async fn finish(&self, on_device: OnDevice) -> Result<Loaded> {
         let OnDevice { description, plan, mut engine, context_length, from_storage } = on_device;
         self.reporter.begin("compile", &self.source.id, 1)?;
+        engine.warm_up().await?;
         if self.options.cache
             && let Ok(folder) = tunings().await
         {
             tune(engine.as_mut(), &folder, self.host.as_ref()).await?;
         }
-        engine.warm_up().await?;
         self.reporter.done(1, None, false)?;
         let engine_memory = engine.memory();
         let session = Session::new(engine, description, context_length);

@@ -93,7 +93,7 @@ fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)])
         let mut random = Random::new(7);
         let with_and_without = &[true, false][..];
         for (heads, with_sinks, integers) in [
-            (Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 }, &[false][..], false),
+            (Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 }, &[false][..], true),
             (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 }, with_and_without, true),
             (Heads { n_heads: 10, n_kv_heads: 1, head_dim: 128 }, with_and_without, true),
             (Heads { n_heads: 2, n_kv_heads: 2, head_dim: 256 }, &[true], false),

@@ -2,6 +2,7 @@
 
 use pesi::{
     Error, ErrorKind,
+    engine::Engine,
     gpu::{
         GpuEngine,
         context::{AdapterHints, Context},
@@ -94,9 +95,23 @@ fn routing(n_used: usize) -> Plan {
 #[test]
 fn more_choices_than_workgroup_memory_holds_are_refused() {
     let create = |n_used| pollster::block_on(GpuEngine::new(context(None), routing(n_used), 1));
-    assert!(create(3840).is_ok());
+    pollster::block_on(create(3840).unwrap().extend(&[0], 0)).unwrap();
     let Err(error) = create(3841) else { panic!("they do not fit") };
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.detail("found"), Some(&3841_u64.into()));
     assert_eq!(error.detail("limit"), Some(&3840_u64.into()));
+}
+
+/// Weights may be written before the device has answered for pipelines. Then it does, as often as it is asked.
+#[test]
+fn pipelines_that_a_device_rejects_are_errors_of_each_chunk() {
+    let context = context(None);
+    let tuning = Tuning::for_adapter(&context.capabilities);
+    let too_large = Tuning { matvec_workgroup: 1 << 20, ..tuning };
+    let created = GpuEngine::with_tuning(context, routing(1), 1, too_large);
+    let mut engine = pollster::block_on(created).unwrap();
+    for _ in 0..2 {
+        let error = pollster::block_on(engine.extend(&[0], 0)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Gpu, "{error}");
+    }
 }

@@ -1,6 +1,6 @@
 /**
- * Compute pipelines compiled in parallel. wgpu knows only `createComputePipeline`, by which browsers compile one pipeline
- * after the other, and nothing else meanwhile.
+ * Compute pipelines compiled in parallel. wgpu knows only `createComputePipeline`, by which browsers compile one
+ * pipeline after the other, and nothing else meanwhile.
  */
 
 /** Stands for a pipeline until it is there. */
@@ -60,7 +60,7 @@ export function takeLatePipelines(passClass: { readonly prototype: GPUComputePas
   const { setPipeline } = prototype;
   prototype.setPipeline = function (this: GPUComputePassEncoder, pipeline: GPUComputePipeline | LatePipeline) {
     const found = pipeline instanceof LatePipeline ? pipeline.pipeline : pipeline;
-    if (found === undefined) throw new Error("a pipeline is used before its scope has answered");
+    if (found === undefined) throw new Error("a pipeline is used that is not there");
     return setPipeline.call(this, found);
   };
 }

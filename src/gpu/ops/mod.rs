@@ -155,7 +155,7 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Every variant that a plan may use on a device: what tests compile and run.
+/// Every variant that a plan may use on a device, before sizes are tried: what tests compile and run.
 pub fn variants(target: &Target<'_>) -> Vec<Variant> {
     /// Widths of heads around the sizes of workgroups.
     const HEAD_DIMS: [u32; 5] = [8, 32, 64, 128, 256];
