@@ -74,8 +74,7 @@ pub fn attention(
     let first_seen = cache.shape.first_seen(position);
     for kv_head in 0..n_kv_heads {
         let seen = first_seen..position + n_tokens;
-        let keys = cache.keys(seen.clone(), kv_head, keys);
-        let values = cache.values(seen, kv_head, values);
+        let [keys, values] = cache.columns(seen, kv_head, [&mut *keys, &mut *values]);
         let group = kv_head * heads.group()..(kv_head + 1) * heads.group();
         for (token, head) in
             (0..n_tokens).flat_map(|token| group.clone().map(move |head| (token, head)))

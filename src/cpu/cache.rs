@@ -151,28 +151,18 @@ impl Cache {
         }
     }
 
-    /// The keys of a head at `positions`; `decoded` is where integers become numbers.
-    pub fn keys<'a>(
+    /// Keys and values of a head at `positions`; `decoded` is where integers become numbers.
+    pub fn columns<'a>(
         &'a self,
         positions: Range<usize>,
         head: usize,
-        decoded: &'a mut Vec<f32>,
-    ) -> Columns<'a> {
-        self.held.keys.columns(self.rows(positions), head, self.shape.heads, decoded)
-    }
-
-    /// The values of a head, as [`keys`](Self::keys).
-    pub fn values<'a>(
-        &'a self,
-        positions: Range<usize>,
-        head: usize,
-        decoded: &'a mut Vec<f32>,
-    ) -> Columns<'a> {
-        self.held.values.columns(self.rows(positions), head, self.shape.heads, decoded)
-    }
-
-    fn rows(&self, positions: Range<usize>) -> Range<usize> {
-        positions.start - self.held.start..positions.end - self.held.start
+        decoded: [&'a mut Vec<f32>; 2],
+    ) -> [Columns<'a>; 2] {
+        let Held { start, keys, values } = &self.held;
+        let rows = positions.start - start..positions.end - start;
+        let [of_keys, of_values] = decoded;
+        [(keys, of_keys), (values, of_values)]
+            .map(|(held, decoded)| held.columns(rows.clone(), head, self.shape.heads, decoded))
     }
 }
 

@@ -258,7 +258,9 @@ impl Load<'_> {
         let OnDevice { description, plan, mut engine, context_length, from_storage } = on_device;
         self.reporter.begin("compile", &self.source.id, 1)?;
         engine.warm_up().await?;
-        if self.options.cache
+        let is_on_gpu = matches!(self.options.target.device, DeviceKind::Gpu(_));
+        if is_on_gpu
+            && self.options.cache
             && let Ok(folder) = tunings().await
         {
             tune(engine.as_mut(), &folder, self.host.as_ref()).await?;

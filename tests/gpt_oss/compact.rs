@@ -3,8 +3,9 @@
 use pesi::{engine::DeviceKind, weights::Precision};
 
 use super::{
-    divergence::{distribution, divergence},
-    model::{CONTEXT, Golden, NoHost, folder, session},
+    divergence::mean_divergence,
+    golden::logits,
+    model::{CONTEXT, Golden, folder, session},
 };
 
 /// Mean Kullback-Leibler divergence of next-token distributions, in nats.
@@ -18,13 +19,9 @@ fn compact_weights_keep_the_distributions() {
             (0..5).flat_map(|prompt| golden.ids(&format!("p{prompt}.ids"))).take(CONTEXT).collect();
         let [exact, compact] = [Precision::Exact, Precision::Compact].map(|precision| {
             let mut session = session(&folder(name), &DeviceKind::Cpu, precision, CONTEXT);
-            let n_vocab = session.config().n_vocab;
-            let run = session.logits(&tokens, &NoHost, &|| false);
-            let logits = pollster::block_on(run).unwrap();
-            logits.chunks_exact(n_vocab).map(distribution).collect::<Vec<_>>()
+            logits(&mut session, &tokens)
         });
-        let divergences = exact.iter().zip(&compact).map(|(p, q)| divergence(p, q));
-        let mean = divergences.sum::<f64>() / tokens.len() as f64;
+        let mean = mean_divergence(&exact, &compact, exact.len() / tokens.len());
         println!("{name}: mean divergence {mean:.2e} over {} positions", tokens.len());
         assert!(mean > 0.0 && mean <= MAX_DIVERGENCE, "{name}: {mean:.2e}");
     }

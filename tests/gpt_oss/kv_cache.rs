@@ -3,9 +3,9 @@
 use pesi::{engine::DeviceKind, ops::CacheNumbers, session::Session, weights::Precision};
 
 use super::{
-    divergence::{distribution, divergence},
+    divergence::mean_divergence,
     golden::logits,
-    model::{CONTEXT, Golden, describe, devices, folder, nmse, put_plan},
+    model::{CONTEXT, Golden, describe, devices, folder, nmse, put_plan, session_with_caches},
 };
 
 /// Mean Kullback-Leibler divergence of next-token distributions, in nats.
@@ -19,12 +19,7 @@ const MAX_NMSE: f64 = 0.01;
 const MAX_DIFFERENCE: f64 = 1e-5;
 
 fn session(name: &str, device: &DeviceKind, numbers: CacheNumbers) -> Session {
-    pollster::block_on(async {
-        let opened = describe(&folder(name)).await.unwrap();
-        let plan = opened.description.plan(Precision::Exact).unwrap().with_cache_numbers(numbers);
-        let (engine, description) = put_plan(opened, &plan, device, CONTEXT).await;
-        Session::new(engine, description, CONTEXT)
-    })
+    session_with_caches(&folder(name), device, numbers, CONTEXT)
 }
 
 fn median_error(found: &[f32], expected: &[f32], n_vocab: usize) -> f64 {
@@ -48,9 +43,7 @@ fn integers_in_the_cache_keep_the_distributions() {
             let mut int8 = session(name, &device, CacheNumbers::Int8);
             let found = logits(&mut int8, &tokens);
             let error = median_error(&found, &expected, n_vocab);
-            let rows = expected.chunks_exact(n_vocab).zip(found.chunks_exact(n_vocab));
-            let divergences = rows.map(|(p, q)| divergence(&distribution(p), &distribution(q)));
-            let mean = divergences.sum::<f64>() / tokens.len() as f64;
+            let mean = mean_divergence(&expected, &found, n_vocab);
             let what = format!("{name}, {device:?}");
             println!("{what}: median NMSE {error:.2e}, mean divergence {mean:.2e}");
             assert!(error > 0.0 && error <= MAX_NMSE, "{what}: {error:.2e}");

@@ -9,7 +9,7 @@ use std::{
 use pesi::{
     engine::{DeviceKind, Engine, create_engine},
     gpu::context::AdapterHints,
-    ops::Plan,
+    ops::{CacheNumbers, Plan},
     session::{Description, Entry, Host, Opened, Session},
     source::{LocalFolder, LocalFuture},
     weights::{Precision, load},
@@ -79,6 +79,21 @@ pub fn session(
 ) -> Session {
     let (engine, description) = open(path, device, precision, context_length);
     Session::new(engine, description, context_length)
+}
+
+/// As [`session`] of an exact model, with caches that hold `numbers`.
+pub fn session_with_caches(
+    path: &Path,
+    device: &DeviceKind,
+    numbers: CacheNumbers,
+    context_length: usize,
+) -> Session {
+    pollster::block_on(async {
+        let opened = describe(path).await.unwrap();
+        let plan = opened.description.plan(Precision::Exact).unwrap().with_cache_numbers(numbers);
+        let (engine, description) = put_plan(opened, &plan, device, context_length).await;
+        Session::new(engine, description, context_length)
+    })
 }
 
 /// The model at `path` on a device, and what it is.

@@ -4,12 +4,11 @@ use pesi::{
     engine::DeviceKind,
     ops::CacheNumbers,
     session::{Request, Session, TokenEvent},
-    weights::Precision,
 };
 
 use super::{
     golden::generate,
-    model::{NoHost, describe, devices, folder, put_plan},
+    model::{NoHost, devices, folder, session_with_caches},
 };
 
 /// Longer than a ring, which keeps 1024 positions beyond the window.
@@ -20,12 +19,7 @@ fn prompt(n: usize, seed: usize) -> Vec<u32> {
 }
 
 fn open(device: &DeviceKind, numbers: CacheNumbers) -> Session {
-    pollster::block_on(async {
-        let opened = describe(&folder("a1-basic")).await.unwrap();
-        let plan = opened.description.plan(Precision::Exact).unwrap().with_cache_numbers(numbers);
-        let (engine, description) = put_plan(opened, &plan, device, CONTEXT).await;
-        Session::new(engine, description, CONTEXT)
-    })
+    session_with_caches(&folder("a1-basic"), device, numbers, CONTEXT)
 }
 
 /// Of how many of `tokens` the caches held keys and values already.

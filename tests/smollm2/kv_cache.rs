@@ -4,7 +4,7 @@ use pesi::ops::CacheNumbers;
 use safetensors::SafeTensors;
 
 use super::{
-    divergence::{distribution, divergence},
+    divergence::mean_divergence,
     golden::{GOLDEN, Golden},
     model::{TestHost, describe, devices, put},
 };
@@ -37,9 +37,7 @@ fn integers_in_the_cache_keep_the_distributions() {
             let error: f64 = full.iter().zip(&int8).map(|(a, b)| square(a - b)).sum();
             let nmse = error / full.iter().copied().map(square).sum::<f64>();
             let n_vocab = full.len() / tokens.len();
-            let rows = full.chunks_exact(n_vocab).zip(int8.chunks_exact(n_vocab));
-            let divergences = rows.map(|(p, q)| divergence(&distribution(p), &distribution(q)));
-            let mean = divergences.sum::<f64>() / tokens.len() as f64;
+            let mean = mean_divergence(&full, &int8, n_vocab);
             let what = format!("{device:?}, {prompt}, {} tokens", tokens.len());
             println!("{what}: NMSE {nmse:.2e}, mean divergence {mean:.2e}");
             assert!(nmse > 0.0 && nmse <= MAX_NMSE, "{what}: {nmse:.2e}");
