@@ -2,7 +2,8 @@
 //! whether it pays to compute them along with the next token.
 //!
 //! Where the last tokens came before, what followed them there is likely to follow again: in texts
-//! that are edited, quoted, summed up. Tokens computed together take less time than one by one, since
+//! that are edited, quoted, summed up. Where one token differs, a long match goes on behind it, and the
+//! token is expected to be replaced likewise wherever else it stands. Tokens computed together take less time than one by one, since
 //! a matrix row is decoded once for all; those that turn out wrong are time lost. So a guess is
 //! computed where the tokens expected of it are more than its time is worth. How often guesses are
 //! right is learned from those that are not computed as well, which costs nothing; and no more is
@@ -49,8 +50,16 @@ pub struct Index {
 pub struct Match {
     /// The place behind the earlier ones.
     pub place: usize,
-    /// How many tokens are equal, up to [`LONGEST`].
+    /// How many tokens are equal, up to [`LONGEST`]; one that differs halves those ahead of it.
     pub len: usize,
+}
+
+impl Match {
+    /// The match with one more token, where it still counts.
+    fn followed(self, is_equal: bool) -> Option<Self> {
+        let len = if is_equal { LONGEST.min(self.len + 1) } else { self.len / 2 };
+        (len >= SHORTEST).then_some(Self { place: self.place + 1, len })
+    }
 }
 
 impl Index {
@@ -135,6 +144,8 @@ pub struct Lookup {
     index: Index,
     /// What the last tokens have in common with earlier ones.
     found: Option<Match>,
+    /// What last stood for a token, where that was another.
+    replaced: HashMap<u32, u32>,
     /// By [`LENGTHS`]: right guesses, and all, the older ones by less.
     seen: [[f64; 2]; LENGTHS.len()],
     /// Milliseconds of a step of one token.
@@ -156,6 +167,7 @@ impl Lookup {
             guessing,
             found: index.find(),
             index,
+            replaced: HashMap::new(),
             seen: ODDS.map(|odds| [odds * N_ASSUMED, N_ASSUMED]),
             step_ms: None,
             costs: COSTS,
@@ -168,6 +180,7 @@ impl Lookup {
     pub fn guess(&self, limit: usize, is_end: impl Fn(u32) -> bool) -> Vec<u32> {
         let Some(found) = self.found else { return Vec::new() };
         let mut tokens = self.index.following(found.place, limit.min(SIZES[SIZES.len() - 1]));
+        tokens.iter_mut().for_each(|token| *token = self.replaced(*token));
         tokens.truncate(tokens.iter().position(|&token| is_end(token)).unwrap_or(tokens.len()));
         if self.guessing == Guessing::WherePays {
             tokens.truncate(self.best_size(found.len, tokens.len()));
@@ -208,13 +221,32 @@ impl Lookup {
         if self.guessing == Guessing::Never {
             return;
         }
-        if let Some(Match { place, len }) = self.found {
-            let is_right = f64::from(u8::from(self.index.tokens[place] == token));
-            let [right, all] = &mut self.seen[class(len)];
-            (*right, *all) = (*right * KEPT + is_right, *all * KEPT + 1.0);
-        }
+        let followed = self.found.and_then(|found| self.follow(found, token));
         self.index.push(token);
-        self.found = self.index.find();
+        self.found = match (followed, self.index.find()) {
+            (Some(followed), Some(found)) if followed.len < found.len => Some(found),
+            (followed, found) => followed.or(found),
+        };
+    }
+
+    /// Compares a drawn token with what followed at `found`; gives the match that goes on behind both.
+    fn follow(&mut self, found: Match, token: u32) -> Option<Match> {
+        let earlier = self.index.tokens[found.place];
+        let is_right = self.replaced(earlier) == token;
+        let [right, all] = &mut self.seen[class(found.len)];
+        (*right, *all) = (*right * KEPT + f64::from(u8::from(is_right)), *all * KEPT + 1.0);
+        let followed = found.followed(is_right)?;
+        if earlier == token {
+            self.replaced.remove(&earlier);
+        } else {
+            self.replaced.insert(earlier, token);
+        }
+        Some(followed)
+    }
+
+    /// What is expected where `token` stood before.
+    fn replaced(&self, token: u32) -> u32 {
+        self.replaced.get(&token).copied().unwrap_or(token)
     }
 
     /// Takes the time of a step that drew `n_drawn` tokens with a guess of `n_guessed`.
