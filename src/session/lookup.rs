@@ -356,6 +356,35 @@ mod tests {
     }
 
     #[test]
+    fn renamed_texts_take_the_least() {
+        let mut text = random(40_000, 400, 1);
+        (10..400).step_by(20).for_each(|at| text[at] = 50_000);
+        let renamed: Vec<u32> =
+            text.iter().map(|&token| if token == 50_000 { 50_001 } else { token }).collect();
+        let taken = steps(&text, &renamed, [1.8, 2.8]);
+        assert!(taken < 400.0 / 2.5, "{taken} steps");
+    }
+
+    #[test]
+    fn a_long_match_goes_on_behind_a_token_that_differs() {
+        let text: Vec<u32> = (0..40).chain([5, 41, 5, 42]).collect();
+        let mut lookup = Lookup::new(Guessing::Always, &text);
+        (0..5).chain([99]).for_each(|token| lookup.push(token));
+        assert_eq!(lookup.guess(3, |_| false), [6, 7, 8]);
+        (6..40).for_each(|token| lookup.push(token));
+        assert_eq!(lookup.guess(4, |_| false), [99, 41, 99, 42], "what 5 became");
+        [5, 41].into_iter().for_each(|token| lookup.push(token));
+        assert_eq!(lookup.guess(2, |_| false), [5, 42], "what it is again");
+    }
+
+    #[test]
+    fn a_short_match_ends_at_a_token_that_differs() {
+        let mut lookup = Lookup::new(Guessing::Always, &[1, 2, 3, 4, 5, 6]);
+        [1, 2, 3, 99].into_iter().for_each(|token| lookup.push(token));
+        assert!(lookup.guess(7, |_| false).is_empty());
+    }
+
+    #[test]
     fn texts_that_cannot_be_foretold_take_hardly_more_time() {
         for n in [3, 10, 50, 1000] {
             for seed in 0..20 {
