@@ -3,11 +3,11 @@
 //!
 //! Where the last tokens came before, what followed them there is likely to follow again: in texts
 //! that are edited, quoted, summed up. Where one token differs, a long match goes on behind it, and the
-//! token is expected to be replaced likewise wherever else it stands. Tokens computed together take less time than one by one, since
-//! a matrix row is decoded once for all; those that turn out wrong are time lost. So a guess is
-//! computed where the tokens expected of it are more than its time is worth. How often guesses are
-//! right is learned from those that are not computed as well, which costs nothing; and no more is
-//! lost to wrong ones than a share of the answer's time.
+//! token is expected to be replaced likewise wherever else it stands. Tokens computed together take
+//! less time than one by one, since a matrix row is decoded once for all; those that turn out wrong
+//! are time lost. So a guess is computed where the tokens expected of it are more than its time is
+//! worth. How often guesses are right is learned from those that are not computed as well, which costs
+//! nothing; and no more is lost to wrong ones than a share of the answer's time.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -180,7 +180,7 @@ impl Lookup {
     pub fn guess(&self, limit: usize, is_end: impl Fn(u32) -> bool) -> Vec<u32> {
         let Some(found) = self.found else { return Vec::new() };
         let mut tokens = self.index.following(found.place, limit.min(SIZES[SIZES.len() - 1]));
-        tokens.iter_mut().for_each(|token| *token = self.replaced(*token));
+        tokens.iter_mut().for_each(|token| *token = self.in_place_of(*token));
         tokens.truncate(tokens.iter().position(|&token| is_end(token)).unwrap_or(tokens.len()));
         if self.guessing == Guessing::WherePays {
             tokens.truncate(self.best_size(found.len, tokens.len()));
@@ -232,20 +232,20 @@ impl Lookup {
     /// Compares a drawn token with what followed at `found`; gives the match that goes on behind both.
     fn follow(&mut self, found: Match, token: u32) -> Option<Match> {
         let earlier = self.index.tokens[found.place];
-        let is_right = self.replaced(earlier) == token;
+        let is_right = self.in_place_of(earlier) == token;
         let [right, all] = &mut self.seen[class(found.len)];
         (*right, *all) = (*right * KEPT + f64::from(u8::from(is_right)), *all * KEPT + 1.0);
-        let followed = found.followed(is_right)?;
-        if earlier == token {
-            self.replaced.remove(&earlier);
-        } else {
+        let followed = found.followed(is_right);
+        if followed.is_some() && earlier != token {
             self.replaced.insert(earlier, token);
+        } else {
+            self.replaced.remove(&earlier);
         }
-        Some(followed)
+        followed
     }
 
     /// What is expected where `token` stood before.
-    fn replaced(&self, token: u32) -> u32 {
+    fn in_place_of(&self, token: u32) -> u32 {
         self.replaced.get(&token).copied().unwrap_or(token)
     }
 
