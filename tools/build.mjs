@@ -20,12 +20,12 @@ const MODULES = { pesi_wasm: "pesi", pesi_grammars: "pesi-grammars", pesi_templa
 
 const SERVICE_WORKER = "service-worker/script.js";
 
-/** The features that rustc emits for the target, and the vectors that .cargo/config.toml adds. */
 const WASM_OPT_OPTIONS = [
   "-O3",
   // Below address 1024 is only the far end of the stack, so that a constant added to an address can be part of a load:
   // LLVM leaves many of them to instructions of their own.
   "--low-memory-unused",
+  // What rustc emits for the target, and the vectors that .cargo/config.toml adds.
   ...[
     "bulk-memory",
     "multivalue",

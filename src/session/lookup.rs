@@ -223,10 +223,9 @@ impl Lookup {
         }
         let followed = self.found.and_then(|found| self.follow(found, token));
         self.index.push(token);
-        self.found = match (followed, self.index.find()) {
-            (Some(followed), Some(found)) if followed.len < found.len => Some(found),
-            (followed, found) => followed.or(found),
-        };
+        let found = self.index.find();
+        // The last of equally long ones, hence the one that was followed.
+        self.found = found.into_iter().chain(followed).max_by_key(|found| found.len);
     }
 
     /// Compares a drawn token with what followed at `found`; gives the match that goes on behind both.
