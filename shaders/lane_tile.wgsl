@@ -47,13 +47,20 @@ fn add_products(before: Tile, row: u32, block: u32, x: Inputs) -> Tile {
     );
 }
 
+// A block of inputs that is computed once. Where threads exchange inputs, lavapipe's compiler moves the exchange beside
+// each product that it feeds, for every row anew; a product with a number it does not know stays where it is.
+fn kept(x: Block, thread: u32) -> Block {
+    let one = min(f32(thread) + 1.0, 1.0);
+    return block_scale(x, one, 0.0);
+}
+
 // Sums up the products of `n_rows` rows from `first_row` on, whose ups are `pair` rows further.
 fn multiply(starts: Starts, first_row: u32, n_rows: u32, pair: u32, thread: u32) {
     for (var block = 0u; block < params.n_blocks; block++) {
         let inputs = Inputs(
 #repeat q QUADS
 #repeat t 4
-            input_block(starts.s$q_$t, block, thread),
+            kept(input_block(starts.s$q_$t, block, thread), thread),
 #end
 #end
         );

@@ -68,7 +68,7 @@ impl Tuning {
                 fuses_into_experts: false,
                 busy_threads: 0,
                 staged: false,
-                lane_tile: Some(LaneTile { rows: 16, quads: 2 }),
+                lane_tile: Some(LaneTile { rows: 24, quads: 2 }),
                 attention_workgroup: 32,
                 // Narrow vectors take longer to compile for many rows.
                 attention_rows: width.clamp(4, 8),
