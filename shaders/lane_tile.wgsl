@@ -32,6 +32,10 @@ var<private> sums: array<Tile, ROWS>;
 #ifdef SWIGLU
 var<private> up_sums: array<Tile, ROWS>;
 #endif
+#ifdef NORM
+// The sums of squares of what this thread has read.
+var<private> tile_squares: Tile;
+#endif
 
 // The products of one block of a row with the inputs', added to `before`.
 fn add_products(before: Tile, row: u32, block: u32, x: Inputs) -> Tile {
@@ -57,11 +61,20 @@ fn kept(x: Block, thread: u32) -> Block {
 // Sums up the products of `n_rows` rows from `first_row` on, whose ups are `pair` rows further.
 fn multiply(starts: Starts, first_row: u32, n_rows: u32, pair: u32, thread: u32) {
     for (var block = 0u; block < params.n_blocks; block++) {
-        let inputs = Inputs(
 #repeat q QUADS
 #repeat t 4
-            kept(input_block(starts.s$q_$t, block, thread), thread),
+#ifdef NORM
+        squares = 0.0;
+#endif
+        let b$q_$t = kept(input_block(starts.s$q_$t, block, thread), thread);
+#ifdef NORM
+        tile_squares.q$q[$t] += squares;
+#endif
 #end
+#end
+        let inputs = Inputs(
+#repeat q QUADS
+            b$q_0, b$q_1, b$q_2, b$q_3,
 #end
         );
         for (var i = 0u; i < n_rows; i++) {
@@ -81,4 +94,18 @@ fn ups_of(i: u32) -> Tile {
 #else
     return Tile();
 #endif
+}
+
+// What the sums of each input are multiplied with, once `multiply` has read it.
+fn factors(thread: u32) -> Tile {
+    var found = Tile();
+#repeat q QUADS
+#repeat t 4
+#ifdef NORM
+    squares = tile_squares.q$q[$t];
+#endif
+    found.q$q[$t] = norm_factor(thread);
+#end
+#end
+    return found;
 }

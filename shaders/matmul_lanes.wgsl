@@ -1,4 +1,4 @@
-// Rows of input times a matrix: out[t, r] = then(x[t] · w[r] + bias[r]), for adapters whose threads are
+// Rows of input times a matrix: out[t, r] = then(norm(x[t]) · w[r] + bias[r]), for adapters whose threads are
 // lanes of a CPU's vectors.
 //
 // Grid: (workgroups of ROWS · WORKGROUP rows, tiles of 4 · QUADS tokens). Each thread has ROWS rows (with
@@ -8,6 +8,7 @@
 
 #import "state.wgsl"
 #import "block.wgsl"
+#import "lanes.wgsl"
 #import "input.wgsl"
 #import "product.wgsl"
 #import "lane_tile.wgsl"
@@ -36,11 +37,12 @@ fn main(
     );
     multiply(starts, first_row, n_rows, params.pair, thread);
 
+    let norms = factors(thread);
     for (var i = 0u; i < n_rows; i++) {
         let column = params.first_out + first_row + i;
         let ups = ups_of(i);
 #repeat q QUADS
-        put(sums[i].q$q, ups.q$q, column, first_token + 4u * $qu, 1u);
+        put(sums[i].q$q * norms.q$q, ups.q$q * norms.q$q, column, first_token + 4u * $qu, 1u);
 #end
     }
 }

@@ -8,6 +8,7 @@ struct Params {
     first_out: u32,   // index of this page's first output
     pair: u32,        // rows from a gate to its up
     n_out: u32,       // outputs of the whole matrix
+    eps: f32,         // of RMSNorm
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,6 +19,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;         // [n_tokens, n_out]
 #ifdef BIAS
 @group(0) @binding(6) var<storage, read> bias: array<f32>;              // [n_out], gates then ups
+#endif
+#ifdef NORM
+@group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;        // [n_blocks · 8]
 #endif
 
 // Writes the outputs `column` of four tokens, `step` apart from `first_token`. `up_sums` count with SWIGLU.

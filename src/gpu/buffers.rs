@@ -362,7 +362,7 @@ impl Buffers {
         experts::record_chunk(recorder, target, scratch, operands);
     }
 
-    /// The rows of `x`, or where they are normalised: for many rows that is a dispatch of its own.
+    /// The rows of `x`, or where they are normalised: a dispatch of its own.
     fn normed<'a>(
         &'a self,
         recorder: &mut Recorder<'a>,
@@ -395,8 +395,11 @@ impl Buffers {
         match rows {
             Rows::Last => matvec::record(recorder, target, &self.state, x, norm, &product),
             Rows::Chunk => {
-                let x = self.normed(recorder, target, norm, x);
-                matmul::record(recorder, target, &self.state, x, &product);
+                let (norm, x) = match matmul::normalises(target) {
+                    true => (norm, x),
+                    false => (None, self.normed(recorder, target, norm, x)),
+                };
+                matmul::record(recorder, target, &self.state, x, norm, &product);
             }
         }
     }

@@ -131,11 +131,11 @@ impl Case {
         let norm = gain.as_ref().map(|gain| (gain, EPS));
         device.run(extent, |recorder| match norm {
             _ if as_vector => matvec::record(recorder, &target, &state, &x, norm, &product),
-            Some((gain, eps)) => {
+            Some((gain, eps)) if !matmul::normalises(&target) => {
                 rms_norm::record(recorder, &target, &x, gain, eps, &normed);
-                matmul::record(recorder, &target, &state, &normed, &product);
+                matmul::record(recorder, &target, &state, &normed, None, &product);
             }
-            None => matmul::record(recorder, &target, &state, &x, &product),
+            norm => matmul::record(recorder, &target, &state, &x, norm, &product),
         });
         device.read(&out, self.expected.len())
     }

@@ -5,9 +5,10 @@ use super::{Product, ProductShape, Target};
 use crate::{
     gpu::{
         context::GpuBuffer,
-        record::{Binding, Recorder, parameters},
+        record::{Binding, Recorder, Word, parameters},
         shader::Variant,
         tuning::LaneTile,
+        weights::GpuWeight,
     },
     ops::Then,
     weights::Layout,
@@ -16,10 +17,17 @@ use crate::{
 /// Tokens of a tile of `matmul.wgsl`.
 const TILE_TOKENS: u32 = 32;
 
-/// The variant for a product.
-pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
+/// Whether the product can have RMSNorm ahead of it: where dispatches cost more than to square each input once more for
+/// every tile of rows.
+pub fn normalises(target: &Target<'_>) -> bool {
+    target.tuning.lane_tile.is_some()
+}
+
+/// The variant for a product, with RMSNorm ahead of it if `norm` is set.
+pub fn variant(target: &Target<'_>, shape: ProductShape, norm: bool) -> Variant {
     if let Some(tile) = target.tuning.lane_tile {
-        return target.lane_tile(shape.variant(target, "matmul_lanes"), tile);
+        let variant = shape.variant(target, "matmul_lanes").define_if(norm, "NORM");
+        return target.lane_tile(variant, tile);
     }
     // Products of codes and scales would be rounded to f16, which is enough to send tokens to other
     // experts; bf16 and f32 have a wider range.
@@ -27,12 +35,14 @@ pub fn variant(target: &Target<'_>, shape: ProductShape) -> Variant {
     shape.variant(target, "matmul").define_if(target.capabilities.f16 && fits_half, "HALF_TILE")
 }
 
-/// Records the product of all rows of the chunk, one dispatch a page.
+/// Records the product of all rows of the chunk, one dispatch a page; `norm` is the gain and epsilon of RMSNorm ahead
+/// of it, on devices where the product [`normalises`].
 pub fn record<'a>(
     recorder: &mut Recorder<'a>,
     target: &Target<'_>,
     state: &'a GpuBuffer,
     x: &'a GpuBuffer,
+    norm: Option<(&'a GpuWeight, f32)>,
     product: &Product<'a>,
 ) {
     let (tile_rows, tile_tokens) = match target.tuning.lane_tile {
@@ -41,7 +51,7 @@ pub fn record<'a>(
         None => (64, TILE_TOKENS),
     };
     for page in &product.weight.pages {
-        let variant = variant(target, product.shape(page));
+        let variant = variant(target, product.shape(page), norm.is_some());
         let mut bindings = product.bindings(page);
         bindings.extend([
             (
@@ -52,11 +62,13 @@ pub fn record<'a>(
                     page.outputs.start.into(),
                     page.outputs.len().into(),
                     product.n_out().into(),
+                    Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
                 ]),
             ),
             (1, Binding::Read(state.into())),
             (4, Binding::Read(x.into())),
         ]);
+        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
         let x_tiles = (page.outputs.len() as u32).div_ceil(tile_rows);
         recorder.dispatch(
             &product.weight.name,

@@ -83,8 +83,7 @@ impl Target<'_> {
 
     /// `variant` with what a thread computes by `lane_tile.wgsl`.
     fn lane_tile(&self, variant: Variant, tile: LaneTile) -> Variant {
-        self.broadcast(variant)
-            .number("WORKGROUP", self.tuning.matvec_workgroup)
+        self.lanes(variant, self.tuning.matvec_workgroup, 1)
             .number("ROWS", tile.rows)
             .number("QUADS", tile.quads)
     }
@@ -167,8 +166,10 @@ pub fn variants(target: &Target<'_>) -> Vec<Variant> {
         for bias in [false, true] {
             for then in [Then::Store, Then::Add, Then::SwiGlu] {
                 let shape = ProductShape { layout, bias, then };
-                variants.push(matmul::variant(target, shape));
                 for norm in [false, true] {
+                    if !norm || matmul::normalises(target) {
+                        variants.push(matmul::variant(target, shape, norm));
+                    }
                     for sizes in SIZES {
                         variants.push(matvec::variant(target, shape, sizes, norm));
                     }
