@@ -300,6 +300,11 @@ fn check_plan(plan: &Plan) -> Result<()> {
                     .with("found", *n_experts)
                     .with("limit", MAX_EXPERTS));
             }
+            Op::Rope { n_rot, .. } if !n_rot.is_multiple_of(4) => {
+                return Err(Error::unsupported("rotated widths like this on a GPU")
+                    .with("found", *n_rot)
+                    .with("expected", "a multiple of 4"));
+            }
             Op::Route { n_used, .. } if *n_used > MAX_USED => {
                 return Err(Error::unsupported("so many experts of a token on a GPU")
                     .with("found", *n_used)

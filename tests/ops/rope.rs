@@ -39,6 +39,7 @@ fn gpu_rotates_and_caches() {
             (Heads { n_heads: 1, n_kv_heads: 1, head_dim: 8 }, 8),
             (Heads { n_heads: 3, n_kv_heads: 1, head_dim: 64 }, 64),
             (Heads { n_heads: 4, n_kv_heads: 2, head_dim: 128 }, 32),
+            (Heads { n_heads: 1, n_kv_heads: 1, head_dim: 512 }, 512),
         ] {
             for pairing in [RopePairing::Adjacent, RopePairing::Halves] {
                 let (exact, compact) = (Precision::Exact, Precision::Compact);

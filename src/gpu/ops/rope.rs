@@ -10,9 +10,13 @@ use crate::{
     },
 };
 
+/// Threads of a workgroup, each with four elements.
+const THREADS: u32 = 128;
+
 /// The variant for an order of pairs, and a cache.
 pub fn variant(pairing: RopePairing, format: CacheFormat) -> Variant {
     Variant::new("rope")
+        .number("THREADS", THREADS)
         .define_if(pairing == RopePairing::Halves, "HALVES")
         .define_if(format == CacheFormat::F32, "FULL_CACHE")
         .define_if(format == CacheFormat::Int8, "INT8_CACHE")
@@ -46,7 +50,7 @@ pub fn record<'a>(
         (4, Binding::Write((&cache.keys).into())),
         (5, Binding::Write((&cache.values).into())),
     ];
-    let x = (heads.qkv_width() as u32 / 2).div_ceil(64);
+    let x = (heads.qkv_width() as u32 / 4).div_ceil(THREADS);
     recorder.dispatch(
         "rope",
         variant(pairing, cache.format),
