@@ -63,7 +63,7 @@ impl Tuning {
             Self {
                 matvec_workgroup: width.clamp(4, 16),
                 matvec_lanes: 1,
-                // Rows share what is loaded of an input, of which narrow vectors take more turns.
+                // Rows share what is loaded of inputs, for which narrow vectors take more instructions.
                 matvec_rows: if width < 8 { 8 } else { 4 },
                 expert_gates: 8,
                 fuses_into_experts: false,
