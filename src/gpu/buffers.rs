@@ -350,10 +350,8 @@ impl Buffers {
             n_used: op.n_used,
             then: op.then,
         };
-        let (norm, x) = match rows == Rows::Last && target.tuning.fuses_into_experts {
-            true => (norm, operands.x),
-            false => (None, self.normed(recorder, target, norm, operands.x)),
-        };
+        let within = rows == Rows::Last && target.tuning.fuses_into_experts;
+        let (norm, x) = self.normed(recorder, target, norm, operands.x, within);
         let operands = experts::Operands { x, ..operands };
         if rows == Rows::Last {
             return experts::record_last(recorder, target, norm, operands);
@@ -362,17 +360,23 @@ impl Buffers {
         experts::record_chunk(recorder, target, scratch, operands);
     }
 
-    /// The rows of `x`, or where they are normalised: a dispatch of its own.
+    /// What is left to normalise, and rows: `norm` and `x` where products normalise `within`, else none and where a
+    /// dispatch of its own puts them.
     fn normed<'a>(
         &'a self,
         recorder: &mut Recorder<'a>,
         target: &Target<'_>,
         norm: Option<(&'a GpuWeight, f32)>,
         x: &'a GpuBuffer,
-    ) -> &'a GpuBuffer {
-        let Some((gain, eps)) = norm else { return x };
-        rms_norm::record(recorder, target, x, gain, eps, &self.normed);
-        &self.normed
+        within: bool,
+    ) -> (Option<(&'a GpuWeight, f32)>, &'a GpuBuffer) {
+        match norm {
+            Some((gain, eps)) if !within => {
+                rms_norm::record(recorder, target, x, gain, eps, &self.normed);
+                (None, &self.normed)
+            }
+            _ => (norm, x),
+        }
     }
 
     /// Records a product with a matrix, into `out`.
@@ -395,10 +399,8 @@ impl Buffers {
         match rows {
             Rows::Last => matvec::record(recorder, target, &self.state, x, norm, &product),
             Rows::Chunk => {
-                let (norm, x) = match matmul::normalises(target) {
-                    true => (norm, x),
-                    false => (None, self.normed(recorder, target, norm, x)),
-                };
+                let within = matmul::normalises(target);
+                let (norm, x) = self.normed(recorder, target, norm, x, within);
                 matmul::record(recorder, target, &self.state, x, norm, &product);
             }
         }

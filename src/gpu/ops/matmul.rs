@@ -4,11 +4,7 @@
 use super::{Product, ProductShape, Target};
 use crate::{
     gpu::{
-        context::GpuBuffer,
-        record::{Binding, Recorder, Word, parameters},
-        shader::Variant,
-        tuning::LaneTile,
-        weights::GpuWeight,
+        context::GpuBuffer, record::Recorder, shader::Variant, tuning::LaneTile, weights::GpuWeight,
     },
     ops::Then,
     weights::Layout,
@@ -52,23 +48,7 @@ pub fn record<'a>(
     };
     for page in &product.weight.pages {
         let variant = variant(target, product.shape(page), norm.is_some());
-        let mut bindings = product.bindings(page);
-        bindings.extend([
-            (
-                0,
-                parameters(&[
-                    page.outputs.len().into(),
-                    (product.weight.n_cols / 32).into(),
-                    page.outputs.start.into(),
-                    page.outputs.len().into(),
-                    product.n_out().into(),
-                    Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
-                ]),
-            ),
-            (1, Binding::Read(state.into())),
-            (4, Binding::Read(x.into())),
-        ]);
-        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
+        let bindings = product.bindings(page, state, x, norm);
         let x_tiles = (page.outputs.len() as u32).div_ceil(tile_rows);
         recorder.dispatch(
             &product.weight.name,

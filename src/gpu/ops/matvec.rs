@@ -1,12 +1,7 @@
 //! Product of one row with a matrix: twin of `cpu::linear` and `shaders/matvec.wgsl`.
 
 use super::{Product, ProductShape, Target};
-use crate::gpu::{
-    context::GpuBuffer,
-    record::{Binding, Recorder, Word, parameters},
-    shader::Variant,
-    weights::GpuWeight,
-};
+use crate::gpu::{context::GpuBuffer, record::Recorder, shader::Variant, weights::GpuWeight};
 
 /// The variant for a product with a matrix of so many outputs and columns, with RMSNorm ahead of it if
 /// `norm` is set.
@@ -39,23 +34,7 @@ pub fn record<'a>(
     for page in &product.weight.pages {
         let sizes = [page.outputs.len(), product.weight.n_cols];
         let variant = variant(target, product.shape(page), sizes, norm.is_some());
-        let mut bindings = product.bindings(page);
-        bindings.extend([
-            (
-                0,
-                parameters(&[
-                    page.outputs.len().into(),
-                    (product.weight.n_cols / 32).into(),
-                    page.outputs.start.into(),
-                    page.outputs.len().into(),
-                    product.n_out().into(),
-                    Word::F32(norm.map_or(0.0, |(_, eps)| eps)),
-                ]),
-            ),
-            (1, Binding::Read(state.into())),
-            (4, Binding::Read(x.into())),
-        ]);
-        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
+        let bindings = product.bindings(page, state, x, norm);
         let rows = tuning.rows_of_workgroup(page.outputs.len());
         let n_workgroups = (page.outputs.len() as u32).div_ceil(rows);
         let y = n_workgroups.div_ceil(65_535);

@@ -15,8 +15,8 @@ use std::collections::HashSet;
 use self::{attention::AttentionShape, experts::ExpertsShape};
 use super::{
     CacheFormat,
-    context::Capabilities,
-    record::Binding,
+    context::{Capabilities, GpuBuffer},
+    record::{Binding, parameters},
     shader::Variant,
     tuning::{LaneTile, Tuning},
     weights::{GpuWeight, Page},
@@ -106,7 +106,7 @@ pub struct Product<'a> {
     /// Added to the product.
     pub bias: Option<&'a GpuWeight>,
     /// Output rows.
-    pub out: &'a super::context::GpuBuffer,
+    pub out: &'a GpuBuffer,
     /// What becomes of the product.
     pub then: Then,
 }
@@ -142,14 +142,33 @@ impl<'a> Product<'a> {
         ProductShape { layout: page.layout, bias: self.bias.is_some(), then: self.then }
     }
 
-    /// Bindings 2 and 3, 5 and 6, which both shaders have in the same places.
-    fn bindings(&self, page: &'a Page) -> Vec<(u32, Binding<'a>)> {
+    /// The bindings, which both shaders have in the same places, for rows of `x` and the gain and epsilon of RMSNorm
+    /// ahead.
+    fn bindings(
+        &self,
+        page: &'a Page,
+        state: &'a GpuBuffer,
+        x: &'a GpuBuffer,
+        norm: Option<(&'a GpuWeight, f32)>,
+    ) -> Vec<(u32, Binding<'a>)> {
+        let parameters = parameters(&[
+            page.outputs.len().into(),
+            (self.weight.n_cols / 32).into(),
+            page.outputs.start.into(),
+            page.outputs.len().into(),
+            self.n_out().into(),
+            norm.map_or(0.0, |(_, eps)| eps).into(),
+        ]);
         let mut bindings = vec![
+            (0, parameters),
+            (1, Binding::Read(state.into())),
             (2, Binding::Read(page.quants())),
             (3, Binding::Read(page.scales())),
+            (4, Binding::Read(x.into())),
             (5, Binding::Write(self.out.into())),
         ];
         bindings.extend(self.bias.map(|bias| (6, Binding::Read(bias.vector().into()))));
+        bindings.extend(norm.map(|(gain, _)| (7, Binding::Read(gain.vector().into()))));
         bindings
     }
 }
