@@ -43,6 +43,26 @@ test("each sees what all have shown, turn after turn", async () => {
   assert.deepEqual([own, ...(await Promise.all(others))], [0, 0, 0]);
 });
 
+test("what comes late is waited for, looking on and asleep", async () => {
+  const [turns, seen] = [50, new Float32Array(1)];
+  const plan = planBoard(2, 1);
+  startThread(
+    plan,
+    1,
+    `const pause = new Int32Array(new SharedArrayBuffer(4));
+    for (let turn = 1; turn <= ${turns}; turn += 1) {
+      Atomics.wait(pause, 0, 0, 2);
+      board.show(new Float32Array([turn]));
+    }`,
+  );
+  const board = new Board(plan, 0);
+  for (let turn = 1; turn <= turns; turn += 1) {
+    assert.equal(board.show(new Float32Array([0])), true);
+    board.read(1, seen);
+    assert.equal(seen[0], turn);
+  }
+});
+
 test("who waits for one that fails is told", () => {
   const plan = planBoard(2, 1);
   startThread(plan, 1, "setTimeout(() => board.fail(), 50);");

@@ -12,8 +12,17 @@ export interface BoardPlan {
 /** 32-bit words between counters, so that each is in a cache line of its own. */
 const LINE = 16;
 
-/** Looks at another worker's counter before this one sleeps until it changes: a few dozen microseconds. */
+/** Looks at another worker's counter between looks at the clock: some 25 microseconds. */
 const LOOKS = 2_000;
+
+/** How long a worker looks on before it sleeps, if it has the patience for it, in milliseconds. */
+const LONGEST_LOOK_MS = 0.5;
+
+/** Time that may be lost by looking on before a worker sleeps at once, in milliseconds. */
+const MOST_PATIENCE_MS = 20;
+
+/** The part of time that comes back as patience. */
+const PATIENCE_SHARE = 0.01;
 
 /** How long it sleeps at most before it looks whether all is over, in milliseconds. */
 const NAP_MS = 100;
@@ -38,6 +47,10 @@ export class Board {
   /** Of each worker, two pages. */
   readonly #pages: readonly (readonly [Float32Array, Float32Array])[];
   #turn = 0;
+  /** Milliseconds that this worker may yet lose by looking on. */
+  #patience = MOST_PATIENCE_MS;
+  /** When that was so. */
+  #asOf = performance.now();
 
   constructor({ memory, size, mostShown }: BoardPlan, rank: number) {
     this.rank = rank;
@@ -75,14 +88,33 @@ export class Board {
     return this.#pages[rank]![(this.#turn & 1) as 0 | 1];
   }
 
-  /** Waits for a counter to come to `turn`; others are at most a turn ahead. */
+  /**
+   * Waits for a counter to come to `turn`; others are at most a turn ahead.
+   *
+   * A system that finds one of the workers asleep whenever the other computes leaves both on one core. It gives them a
+   * core each when both want one for a while: hence they look on at first. Where that comes to nothing, since others
+   * have the cores, they sleep.
+   */
   #await(counter: number, turn: number): boolean {
-    for (let looks = 0; ; looks += 1) {
+    let since: number | undefined;
+    for (let looks = 1; ; looks += 1) {
       const found = Atomics.load(this.#counters, counter);
       if (found === turn || found === ((turn + 1) | 0)) return true;
-      if (looks < LOOKS) continue;
+      if (looks % LOOKS !== 0) continue;
       if (Atomics.load(this.#counters, 0) !== 0) return false;
+      const now = performance.now();
+      since ??= now;
+      if (now - since < this.#patienceAt(now)) continue;
+      this.#patience -= now - since;
       Atomics.wait(this.#counters, counter, found, NAP_MS);
+      since = undefined;
     }
+  }
+
+  /** For how long this worker looks on at the time `now`. */
+  #patienceAt(now: number): number {
+    this.#patience = Math.min(MOST_PATIENCE_MS, this.#patience + PATIENCE_SHARE * (now - this.#asOf));
+    this.#asOf = now;
+    return Math.min(LONGEST_LOOK_MS, this.#patience);
   }
 }
