@@ -52,6 +52,17 @@ impl Add for MemoryUse {
     }
 }
 
+/// Of which tokens of a chunk the layers are computed to the end. Keys and values are those of all in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// Of none: nothing is drawn from this chunk, there is more of the prompt to come.
+    None,
+    /// Of the last, from which the next token is drawn.
+    Last,
+    /// Of all.
+    All,
+}
+
 /// Where a model runs.
 #[derive(Clone, Debug)]
 pub enum DeviceKind {
@@ -165,7 +176,7 @@ pub trait Engine: Sink {
     /// Most tokens that [`extend`](Self::extend) takes.
     fn max_chunk(&self) -> usize;
 
-    /// Most tokens in the last chunk for [`logits`](Self::logits) to take.
+    /// Most tokens in the last chunk for [`logits`](Self::logits) to take, of those that have outputs.
     fn max_evaluation(&self) -> usize;
 
     /// Most tokens that one [`decode`](Self::decode) draws.
@@ -194,9 +205,14 @@ pub trait Engine: Sink {
     ///
     /// # Errors
     /// `device_lost`, `out_of_memory` or `gpu`.
-    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>>;
+    fn extend<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+        outputs: Outputs,
+    ) -> LocalFuture<'a, Result<()>>;
 
-    /// As [`extend`](Self::extend), and gives the residual stream after the embedding and after each
+    /// As [`extend`](Self::extend) with all outputs, and gives the residual stream after the embedding and after each
     /// layer, [n_layers + 1, n_tokens, width].
     ///
     /// # Errors
@@ -207,7 +223,7 @@ pub trait Engine: Sink {
         position: usize,
     ) -> LocalFuture<'a, Result<Vec<f32>>>;
 
-    /// Logits of every token of the last chunk, [n_tokens, n_vocab], in a chunk of at most
+    /// Logits of every token of the last chunk that has outputs, [n_tokens, n_vocab], at most
     /// [`max_evaluation`](Self::max_evaluation).
     ///
     /// # Errors
@@ -326,7 +342,7 @@ impl CpuEngine {
     fn draw_guessed(&mut self, guesses: &[u32]) -> Result<Vec<Sampled>> {
         let Some(pending) = self.pending.take() else { return Ok(vec![self.draw(None)?]) };
         let chunk: Vec<u32> = [pending].into_iter().chain(guesses.iter().copied()).collect();
-        self.model.extend(&chunk, self.next_position)?;
+        self.model.extend(&chunk, self.next_position, Outputs::All)?;
         let sampler = self.sampler.as_mut().expect("`start` comes before `decode`");
         let mut drawn = Vec::with_capacity(chunk.len());
         let logits = self.model.logits(0..chunk.len())?;
@@ -394,9 +410,14 @@ impl Engine for CpuEngine {
         Box::pin(async { Ok(()) })
     }
 
-    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
+    fn extend<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+        outputs: Outputs,
+    ) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.model.extend(tokens, position)?;
+            self.model.extend(tokens, position, outputs)?;
             self.pending = None;
             self.next_position = position + tokens.len();
             Ok(())
@@ -462,7 +483,7 @@ impl Engine for CpuEngine {
 
     fn advance(&mut self) -> Result<()> {
         if let Some(token) = self.pending.take() {
-            self.model.extend(&[token], self.next_position)?;
+            self.model.extend(&[token], self.next_position, Outputs::Last)?;
             self.next_position += 1;
         }
         Ok(())

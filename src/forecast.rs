@@ -5,7 +5,7 @@
 //! over weights that are zero. Each try frees what it took before the next begins.
 
 use crate::{
-    engine::{DeviceKind, Engine, MemoryUse, allocate, create_engine},
+    engine::{DeviceKind, Engine, MemoryUse, Outputs, allocate, create_engine},
     error::{Detail, Error, ErrorKind, Result},
     ops::Plan,
     sampler::SamplingParams,
@@ -196,7 +196,7 @@ async fn measure(
 ) -> Result<Option<f64>> {
     engine.warm_up().await?;
     engine.start(&SamplingParams::default(), &[])?;
-    engine.extend(&[0], 0).await?;
+    engine.extend(&[0], 0, Outputs::All).await?;
     // The first token is drawn from what `extend` has computed; each later one takes a position.
     engine.decode(1).await?;
     let mut room = (context_length - 1).min(MEASURED_TOKENS);

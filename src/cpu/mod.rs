@@ -32,7 +32,7 @@ use self::{
     team::Exchange,
 };
 use crate::{
-    engine::MemoryUse,
+    engine::{MemoryUse, Outputs},
     error::Result,
     memory::Allocation,
     ops::{BufferId, CacheShape, Experts, Linear, Op, Plan},
@@ -56,7 +56,7 @@ pub struct CpuDevice {
     attention: attention::Scratch,
     /// What another thread has shown.
     shown: Vec<f32>,
-    /// Tokens of the last chunk.
+    /// Tokens of the last chunk that have outputs.
     n_tokens: usize,
 }
 
@@ -155,12 +155,34 @@ impl CpuDevice {
     ///
     /// # Panics
     /// When `tokens` is empty or a token is not below `n_vocab`: callers have checked.
-    pub fn extend(&mut self, tokens: &[u32], position: usize) -> Result<()> {
-        self.run(0..self.program.steps.len(), tokens, position)
+    pub fn extend(&mut self, tokens: &[u32], position: usize, outputs: Outputs) -> Result<()> {
+        let n_to_caches = self.program.n_to_caches;
+        self.run(0..n_to_caches, tokens, position)?;
+        let rest = n_to_caches..self.program.steps.len();
+        match outputs {
+            Outputs::None => Ok(()),
+            Outputs::All => self.run(rest, tokens, position),
+            Outputs::Last => {
+                self.keep_last();
+                let last = tokens.len() - 1;
+                self.run(rest, &tokens[last..], position + last)
+            }
+        }
     }
 
-    /// As [`extend`](Self::extend), and gives what `hidden` holds after the embedding and after each
-    /// layer, [n_layers + 1, n_tokens, width].
+    /// Leaves the last row of each buffer that has one for each token.
+    fn keep_last(&mut self) {
+        for (buffer, &width) in self.buffers.iter_mut().zip(&self.program.widths) {
+            if buffer.len() == self.n_tokens * width {
+                let last = buffer.len() - width;
+                buffer.copy_within(last.., 0);
+                buffer.truncate(width);
+            }
+        }
+    }
+
+    /// As [`extend`](Self::extend) with all outputs, and gives what `hidden` holds after the embedding and
+    /// after each layer, [n_layers + 1, n_tokens, width].
     ///
     /// # Errors
     /// As [`extend`](Self::extend).
@@ -303,7 +325,8 @@ impl CpuDevice {
         Ok(shown)
     }
 
-    /// Logits of tokens `rows` of the last chunk, [rows, n_vocab]; empty but for the first thread.
+    /// Logits of `rows` of the tokens of the last chunk that have outputs, [rows, n_vocab]; empty but for the
+    /// first thread.
     ///
     /// # Errors
     /// As [`extend`](Self::extend).
@@ -337,7 +360,7 @@ impl CpuDevice {
         &self.program.caches
     }
 
-    /// Number of tokens in the last chunk.
+    /// Number of tokens in the last chunk that have outputs.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens
     }

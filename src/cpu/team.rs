@@ -17,7 +17,7 @@ use super::{
     program::{Program, Share},
 };
 use crate::{
-    engine::MemoryUse,
+    engine::{MemoryUse, Outputs},
     error::{Error, ErrorKind, Result},
     ops::{CacheShape, Plan},
     source::LocalFuture,
@@ -99,6 +99,8 @@ pub enum Order<'a> {
         tokens: Vec<u32>,
         /// The position of the first.
         position: usize,
+        /// Of which of them to the end.
+        outputs: Outputs,
     },
     /// To compute the logits of some tokens of the last chunk.
     Logits {
@@ -124,6 +126,9 @@ pub enum Order<'a> {
     },
 }
 
+/// By their numbers in an order.
+const OUTPUTS: [Outputs; 3] = [Outputs::None, Outputs::Last, Outputs::All];
+
 impl<'a> Order<'a> {
     /// The order as numbers and bytes, for threads that share no memory.
     pub fn encode(&self) -> (Vec<u32>, &'a [u8]) {
@@ -132,8 +137,9 @@ impl<'a> Order<'a> {
                 let section = u32::from(*section == Section::Scales);
                 vec![0, id.0 as u32, *segment as u32, section, rows.start as u32, rows.end as u32]
             }
-            Self::Extend { tokens, position } => {
-                [1, *position as u32].into_iter().chain(tokens.iter().copied()).collect()
+            Self::Extend { tokens, position, outputs } => {
+                let head = [1, *position as u32, *outputs as u32];
+                head.into_iter().chain(tokens.iter().copied()).collect()
             }
             Self::Logits { rows } => vec![2, rows.start as u32, rows.end as u32],
             Self::Park { key, n_positions } => vec![3, *key, *n_positions as u32],
@@ -160,8 +166,12 @@ impl<'a> Order<'a> {
                 rows: start as usize..end as usize,
                 bytes,
             },
-            [1, position, ref tokens @ ..] => {
-                Self::Extend { tokens: tokens.to_vec(), position: position as usize }
+            [1, position, outputs, ref tokens @ ..] if (outputs as usize) < OUTPUTS.len() => {
+                Self::Extend {
+                    tokens: tokens.to_vec(),
+                    position: position as usize,
+                    outputs: OUTPUTS[outputs as usize],
+                }
             }
             [2, start, end] => Self::Logits { rows: start as usize..end as usize },
             [3, key, n_positions] => Self::Park { key, n_positions: n_positions as usize },
@@ -202,7 +212,9 @@ impl Follower {
             Order::Write { id, segment, section, rows, bytes } => {
                 return self.device.write(id, segment, section, rows, bytes);
             }
-            Order::Extend { tokens, position } => return self.device.extend(&tokens, position),
+            Order::Extend { tokens, position, outputs } => {
+                return self.device.extend(&tokens, position, outputs);
+            }
             Order::Logits { rows } => return self.device.logits(rows).map(drop),
             Order::Park { key, n_positions } => {
                 let parked = self.device.park(n_positions);
@@ -347,7 +359,7 @@ impl Leader {
         self.device.caches()
     }
 
-    /// Number of tokens in the last chunk.
+    /// Number of tokens in the last chunk that have outputs.
     pub fn n_tokens(&self) -> usize {
         self.device.n_tokens()
     }
@@ -356,9 +368,9 @@ impl Leader {
     ///
     /// # Errors
     /// `device_lost` when another thread has ended.
-    pub fn extend(&mut self, tokens: &[u32], position: usize) -> Result<()> {
-        self.tell(|| Order::Extend { tokens: tokens.to_vec(), position })?;
-        self.device.extend(tokens, position)
+    pub fn extend(&mut self, tokens: &[u32], position: usize, outputs: Outputs) -> Result<()> {
+        self.tell(|| Order::Extend { tokens: tokens.to_vec(), position, outputs })?;
+        self.device.extend(tokens, position, outputs)
     }
 
     /// As [`CpuDevice::hidden_states`].
@@ -366,7 +378,8 @@ impl Leader {
     /// # Errors
     /// As [`extend`](Self::extend).
     pub fn hidden_states(&mut self, tokens: &[u32], position: usize) -> Result<Vec<f32>> {
-        self.tell(|| Order::Extend { tokens: tokens.to_vec(), position })?;
+        let outputs = Outputs::All;
+        self.tell(|| Order::Extend { tokens: tokens.to_vec(), position, outputs })?;
         self.device.hidden_states(tokens, position)
     }
 
@@ -466,8 +479,9 @@ mod tests {
                 rows: 4..9,
                 bytes: &[1, 2, 3],
             },
-            Order::Extend { tokens: vec![5, 6], position: 7 },
-            Order::Extend { tokens: vec![], position: 0 },
+            Order::Extend { tokens: vec![5, 6], position: 7, outputs: Outputs::All },
+            Order::Extend { tokens: vec![5], position: 7, outputs: Outputs::Last },
+            Order::Extend { tokens: vec![], position: 0, outputs: Outputs::None },
             Order::Logits { rows: 1..3 },
             Order::Park { key: 8, n_positions: 100 },
             Order::Unpark { key: 8 },
@@ -477,7 +491,7 @@ mod tests {
             let (words, bytes) = order.encode();
             assert_eq!(Order::decode(&words, bytes).unwrap(), order);
         }
-        for words in [&[][..], &[0, 1], &[2], &[9, 9]] {
+        for words in [&[][..], &[0, 1], &[1, 0], &[1, 0, 3, 5], &[2], &[9, 9]] {
             assert!(Order::decode(words, &[]).is_err(), "{words:?}");
         }
     }

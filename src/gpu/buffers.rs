@@ -139,7 +139,7 @@ pub struct Buffers {
     /// By cache id of the plan.
     pub caches: Vec<Cache>,
     /// Rows of the widest normalised input.
-    normed: GpuBuffer,
+    pub normed: GpuBuffer,
     splits: GpuBuffer,
     rotations: GpuBuffer,
     /// Where the plan has experts.

@@ -34,7 +34,7 @@ use self::{
     tuning::Tuning,
 };
 use crate::{
-    engine::{Engine, MemoryUse, Parked},
+    engine::{Engine, MemoryUse, Outputs, Parked},
     error::{Error, Result},
     ops::{CacheShape, Experts, Linear, Op, Plan},
     sampler::{Sampled, SamplingParams},
@@ -73,7 +73,7 @@ pub struct GpuEngine {
     evaluation: Option<(GpuBuffer, Recording)>,
     readback: GpuBuffer,
     memory: MemoryUse,
-    /// Tokens in the last chunk.
+    /// Tokens in the last chunk that have outputs.
     n_tokens: usize,
     /// Positions in the cache, the pending token not counted.
     n_cached: usize,
@@ -158,7 +158,7 @@ impl GpuEngine {
     async fn run_all(&mut self) -> Result<()> {
         let chunk = if self.context.capabilities.software { &[0][..] } else { &[0; 2] };
         self.start(&SamplingParams::default(), &[])?;
-        self.extend(chunk, 0).await?;
+        self.extend(chunk, 0, Outputs::All).await?;
         self.decode(2).await?;
         self.context.check()
     }
@@ -180,15 +180,42 @@ impl GpuEngine {
 
     /// Writes what the chunk's dispatches read.
     fn begin_chunk(&mut self, tokens: &[u32], position: usize) -> Extent {
-        let state = [position as u32, tokens.len() as u32];
         let queue = &self.context.queue;
-        queue.write_buffer(&self.buffers.state.buffer, 0, bytemuck::cast_slice(&state));
         queue.write_buffer(&self.buffers.tokens.buffer, 0, bytemuck::cast_slice(tokens));
-        self.n_tokens = tokens.len();
         self.n_cached = position + tokens.len();
         self.pending = false;
         self.has_logits = false;
-        self.extent(tokens.len(), position)
+        self.write_state(tokens.len(), position)
+    }
+
+    /// Writes of how many tokens, from `position` on, outputs are computed next.
+    fn write_state(&mut self, n_tokens: usize, position: usize) -> Extent {
+        let state = [position as u32, n_tokens as u32];
+        let queue = &self.context.queue;
+        queue.write_buffer(&self.buffers.state.buffer, 0, bytemuck::cast_slice(&state));
+        self.n_tokens = n_tokens;
+        self.extent(n_tokens, position)
+    }
+
+    /// Computes the last layer for the last of `n_tokens` tokens from `position`, whose keys and values it has: as for
+    /// a token by itself, which takes the place of the first.
+    fn finish_last(&mut self, n_tokens: usize, position: usize) {
+        let Buffers { activations, normed, .. } = &self.buffers;
+        let hidden = self.plan.head.x.0;
+        let row = self.plan.buffers[hidden].width as u64 * 4;
+        let last = n_tokens - 1;
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        let (hidden, between) = (&activations[hidden].buffer, &normed.buffer);
+        encoder.copy_buffer_to_buffer(hidden, last as u64 * row, between, 0, row);
+        encoder.copy_buffer_to_buffer(between, 0, hidden, 0, row);
+        let extent = self.write_state(1, position + last);
+        let layers = &self.token.layers;
+        layers.recording.encode_part(
+            &mut encoder.begin_compute_pass(&Default::default()),
+            extent,
+            layers.last(),
+        );
+        self.context.queue.submit([encoder.finish()]);
     }
 
     async fn evaluate(&mut self) -> Result<Vec<f32>> {
@@ -371,7 +398,7 @@ impl Engine for GpuEngine {
         Box::pin(async move {
             self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
-            let Layers { recording, ends } = match tokens {
+            let Layers { recording, ends, .. } = match tokens {
                 [_] => &self.token.layers,
                 _ => &self.chunk,
             };
@@ -389,12 +416,27 @@ impl Engine for GpuEngine {
         })
     }
 
-    fn extend<'a>(&'a mut self, tokens: &'a [u32], position: usize) -> LocalFuture<'a, Result<()>> {
+    fn extend<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        position: usize,
+        outputs: Outputs,
+    ) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
             self.compiled().await?;
             let extent = self.begin_chunk(tokens, position);
-            let layers = if tokens.len() == 1 { &self.token.layers } else { &self.chunk };
-            self.submit(|pass| layers.recording.encode(pass, extent));
+            let (layers, outputs) = match tokens {
+                [_] => (&self.token.layers, Outputs::All),
+                _ => (&self.chunk, outputs),
+            };
+            let n_dispatches = match outputs {
+                Outputs::All => layers.recording.len(),
+                Outputs::Last | Outputs::None => layers.n_to_caches,
+            };
+            self.submit(|pass| layers.recording.encode_part(pass, extent, 0..n_dispatches));
+            if outputs == Outputs::Last {
+                self.finish_last(tokens.len(), position);
+            }
             // Waiting here bounds the work in flight, so that an abort takes effect after one chunk.
             self.context.read(&self.buffers.state, 4).await?;
             Ok(())

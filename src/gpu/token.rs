@@ -1,5 +1,7 @@
 //! Recordings of a plan: the layers for a chunk, and all that one token takes.
 
+use std::ops::Range;
+
 use super::{
     Extent, HEAD_EXTENT,
     buffers::{Buffers, Rows},
@@ -13,6 +15,8 @@ use crate::ops::{Op, Plan};
 /// The layers of a plan.
 pub struct Layers {
     pub recording: Recording,
+    /// Dispatches that lead to keys and values, see [`Plan::n_to_caches`].
+    pub n_to_caches: usize,
     /// Dispatches after which `hidden` is the embedding, and the output of each layer.
     pub ends: Vec<usize>,
 }
@@ -29,13 +33,23 @@ impl Layers {
         let target = Target { capabilities: &context.capabilities, tuning };
         let mut recorder = Recorder::default();
         let mut ends = Vec::new();
+        let mut n_to_caches = 0;
         for index in 0..plan.layers.len() {
             buffers.record(&mut recorder, &target, &plan.layers, index, rows);
+            if index < plan.n_to_caches() {
+                n_to_caches = recorder.len();
+            }
             if plan.layer_ends.contains(&(index + 1)) {
                 ends.push(recorder.len());
             }
         }
-        Self { recording: recorder.finish(context, pipelines), ends }
+        Self { recording: recorder.finish(context, pipelines), n_to_caches, ends }
+    }
+
+    /// Dispatches of the last layer.
+    pub fn last(&self) -> Range<usize> {
+        let start = self.ends.iter().nth_back(1).copied().unwrap_or(0);
+        start..self.recording.len()
     }
 }
 

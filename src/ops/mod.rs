@@ -268,6 +268,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many of the operations lead to keys and values. What follows them makes outputs, which no later position needs.
+    pub fn n_to_caches(&self) -> usize {
+        let last = self.layers.iter().rposition(|op| matches!(op, Op::Rope { .. }));
+        last.map_or(self.layers.len(), |last| last + 1)
+    }
+
     /// The same with caches that hold `numbers`.
     #[must_use]
     pub fn with_cache_numbers(mut self, numbers: CacheNumbers) -> Self {

@@ -12,7 +12,7 @@ use super::{
     pieces::Pieces,
     text::TextStream,
 };
-use crate::{error::Result, sampler::Sampled};
+use crate::{engine::Outputs, error::Result, sampler::Sampled};
 
 /// For how long a generation computes while others wait, in milliseconds: long enough that copies of
 /// keys and values are little beside it, short enough that a short answer comes soon.
@@ -147,7 +147,7 @@ impl Session {
         drop(kept);
         // The token drawn last was not in the caches yet; what follows comes of it.
         match generation.generated.last() {
-            Some(&token) => self.extend(&[token]).await,
+            Some(&token) => self.extend(&[token], Outputs::Last).await,
             None => Ok(()),
         }
     }
@@ -190,7 +190,8 @@ impl Session {
             let start = self.cached.len();
             let end = n_prompt.min(start + self.chunk_pace.chunk());
             let chunk_started = turn.host.now();
-            self.extend(&generation.request.tokens[start..end]).await?;
+            let outputs = if end == n_prompt { Outputs::Last } else { Outputs::None };
+            self.extend(&generation.request.tokens[start..end], outputs).await?;
             self.chunk_pace.record(end - start, turn.host.now() - chunk_started);
             turn.has_advanced = true;
         }

@@ -31,7 +31,7 @@ use crate::{
     },
     config::ModelConfig,
     constrain::Grammars,
-    engine::{Engine, MemoryUse},
+    engine::{Engine, MemoryUse, Outputs},
     error::{Error, ErrorKind, Result},
     memory::room_for,
     ops::CacheShape,
@@ -245,7 +245,7 @@ impl Session {
     ) -> Result<Vec<f32>> {
         let (n_vocab, max_chunk) = (self.config().n_vocab, self.engine.max_evaluation());
         self.evaluate(tokens, [1, n_vocab], max_chunk, host, aborted, async |session, chunk, _| {
-            session.extend(chunk).await?;
+            session.extend(chunk, Outputs::All).await?;
             session.engine.logits().await
         })
         .await
@@ -426,12 +426,12 @@ impl Session {
         if self.engine.caches().iter().all(held) { n_common } else { 0 }
     }
 
-    async fn extend(&mut self, chunk: &[u32]) -> Result<()> {
+    async fn extend(&mut self, chunk: &[u32], outputs: Outputs) -> Result<()> {
         let position = self.cached.len();
         self.is_aside = false;
         self.written =
             if position == 0 { chunk.len() } else { self.written.max(position + chunk.len()) };
-        match self.engine.extend(chunk, position).await {
+        match self.engine.extend(chunk, position, outputs).await {
             Ok(()) => {
                 self.cached.extend_from_slice(chunk);
                 Ok(())

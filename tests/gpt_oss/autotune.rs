@@ -9,7 +9,7 @@ use std::{
 
 use pesi::{
     Error,
-    engine::{DeviceKind, Engine},
+    engine::{DeviceKind, Engine, Outputs},
     error::ErrorKind,
     gpu::{GpuEngine, Sizes, context::AdapterHints},
     session::{Host, tune},
@@ -40,10 +40,10 @@ fn error(engine: &mut dyn Engine) -> f64 {
     let (together, alone) = tokens.split_at(tokens.len() - 4);
     pollster::block_on(async {
         for (index, chunk) in together.chunks(engine.max_chunk()).enumerate() {
-            engine.extend(chunk, index * engine.max_chunk()).await.unwrap();
+            engine.extend(chunk, index * engine.max_chunk(), Outputs::All).await.unwrap();
         }
         for (index, token) in alone.iter().enumerate() {
-            engine.extend(&[*token], together.len() + index).await.unwrap();
+            engine.extend(&[*token], together.len() + index, Outputs::All).await.unwrap();
         }
         let found = engine.logits().await.unwrap();
         let [whole, last] = ["logits", "logits_last"].map(|name| format!("p{prompt}.{name}"));

@@ -17,6 +17,7 @@ mod kv_cache;
 mod logprobs;
 mod memory;
 mod model;
+mod outputs;
 mod real_vocabulary;
 #[path = "../checkpoint/reread.rs"]
 mod reread;

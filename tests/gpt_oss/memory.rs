@@ -3,7 +3,7 @@
 use std::{env, fs, process::Command};
 
 use pesi::{
-    engine::{DeviceKind, Engine},
+    engine::{DeviceKind, Engine, Outputs},
     gpu::context::AdapterHints,
     sampler::SamplingParams,
     weights::Precision,
@@ -51,7 +51,7 @@ fn memory_stays_the_same_while_two_thousand_tokens_are_drawn() {
         pollster::block_on(async {
             let prompt: Vec<u32> = (0..20).collect();
             engine.warm_up().await.unwrap();
-            engine.extend(&prompt, 0).await.unwrap();
+            engine.extend(&prompt, 0, Outputs::All).await.unwrap();
             engine.start(&SamplingParams { seed: 1, ..Default::default() }, &prompt).unwrap();
             decode(engine.as_mut(), N_BEFORE).await;
             let (held, before) = (engine.in_use(0), resident());

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pesi::{
     cpu::Threads,
-    engine::{DeviceKind, Engine},
+    engine::{DeviceKind, Engine, Outputs},
     sampler::SamplingParams,
     weights::Precision,
 };
@@ -20,16 +20,16 @@ async fn numbers(engine: &mut dyn Engine) -> Vec<f32> {
     let prompt: Vec<u32> = (0..90).map(|i| i * 37 % 128).collect();
     let chunk = |range: std::ops::Range<usize>| &prompt[range];
     let mut numbers = engine.hidden_states(chunk(0..32), 0).await.unwrap();
-    engine.extend(chunk(32..60), 32).await.unwrap();
-    engine.extend(chunk(60..68), 60).await.unwrap();
+    engine.extend(chunk(32..60), 32, Outputs::None).await.unwrap();
+    engine.extend(chunk(60..68), 60, Outputs::All).await.unwrap();
     numbers.extend(engine.logits().await.unwrap());
 
     let parked = engine.park(68, 68).await.unwrap().unwrap();
-    engine.extend(chunk(0..5), 0).await.unwrap();
+    engine.extend(chunk(0..5), 0, Outputs::All).await.unwrap();
     numbers.extend(engine.logits().await.unwrap());
     engine.unpark(&parked).unwrap();
     drop(parked);
-    engine.extend(chunk(68..70), 68).await.unwrap();
+    engine.extend(chunk(68..70), 68, Outputs::Last).await.unwrap();
     engine
         .start(&SamplingParams { temperature: 0.0, ..Default::default() }, &prompt[..70])
         .unwrap();

@@ -5,6 +5,7 @@ use pesi::{
         CpuDevice,
         reference::{self, ExpertMatrices},
     },
+    engine::Outputs,
     gpu::{
         context::{AdapterHints, Context},
         ops::{
@@ -177,7 +178,7 @@ impl Case {
         device.set_buffer(x, &self.x);
         device.set_buffer(routing, &self.routing);
         device.set_buffer(out, &self.residual);
-        device.extend(&vec![0; self.n_tokens], 0).unwrap();
+        device.extend(&vec![0; self.n_tokens], 0, Outputs::All).unwrap();
         device.buffer(out).to_vec()
     }
 
@@ -455,6 +456,6 @@ fn routed_on_cpu(logits: &[f32], n_experts: usize, n_used: usize) -> Vec<f32> {
     };
     let mut device = CpuDevice::new(&plan, 1).unwrap();
     device.set_buffer(x, logits);
-    device.extend(&vec![0; logits.len() / n_experts], 0).unwrap();
+    device.extend(&vec![0; logits.len() / n_experts], 0, Outputs::All).unwrap();
     device.buffer(out).to_vec()
 }

@@ -2,7 +2,7 @@
 
 use pesi::{
     Error, ErrorKind,
-    engine::Engine,
+    engine::{Engine, Outputs},
     gpu::{
         GpuEngine,
         context::{AdapterHints, Context},
@@ -95,7 +95,7 @@ fn routing(n_used: usize) -> Plan {
 #[test]
 fn more_choices_than_workgroup_memory_holds_are_refused() {
     let create = |n_used| pollster::block_on(GpuEngine::new(context(None), routing(n_used), 1));
-    pollster::block_on(create(3840).unwrap().extend(&[0], 0)).unwrap();
+    pollster::block_on(create(3840).unwrap().extend(&[0], 0, Outputs::All)).unwrap();
     let Err(error) = create(3841) else { panic!("they do not fit") };
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.detail("found"), Some(&3841_u64.into()));
@@ -111,7 +111,7 @@ fn pipelines_that_a_device_rejects_are_errors_of_each_chunk() {
     let created = GpuEngine::with_tuning(context, routing(1), 1, too_large);
     let mut engine = pollster::block_on(created).unwrap();
     for _ in 0..2 {
-        let error = pollster::block_on(engine.extend(&[0], 0)).unwrap_err();
+        let error = pollster::block_on(engine.extend(&[0], 0, Outputs::All)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Gpu, "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use pesi::{
     cpu::{CpuDevice, reference},
+    engine::Outputs,
     gpu::{
         context::Capabilities,
         ops::{Product, embed, matmul, matvec, rms_norm},
@@ -306,6 +307,6 @@ fn embedded_on_cpu(table: &Matrix, tokens: &[u32]) -> Vec<f32> {
     };
     let mut device = CpuDevice::new(&plan, 1).unwrap();
     table.write_to(&mut device, WeightId(0));
-    device.extend(tokens, 0).unwrap();
+    device.extend(tokens, 0, Outputs::All).unwrap();
     device.buffer(out).to_vec()
 }

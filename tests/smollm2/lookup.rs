@@ -1,7 +1,7 @@
 //! Tokens that are looked up in the prompt: answers are the same, bit for bit, and take fewer steps.
 
 use pesi::{
-    engine::DeviceKind,
+    engine::{DeviceKind, Outputs},
     sampler::SamplingParams,
     session::{Guessing, Request, Session, Summary, TokenEvent},
 };
@@ -40,7 +40,7 @@ fn logits_do_not_depend_on_how_a_prompt_is_cut() {
         let mut position = 0;
         for &n_tokens in chunks {
             let chunk = &tokens[position..position + n_tokens];
-            pollster::block_on(engine.extend(chunk, position)).unwrap();
+            pollster::block_on(engine.extend(chunk, position, Outputs::All)).unwrap();
             position += n_tokens;
         }
         let logits = pollster::block_on(engine.logits()).unwrap();

@@ -2,7 +2,7 @@
 
 use pesi::{
     Error, ErrorKind,
-    engine::{DeviceKind, Engine, create_engine},
+    engine::{DeviceKind, Engine, Outputs, create_engine},
     error::Detail,
     gpu::{
         GpuEngine,
@@ -61,7 +61,7 @@ fn a_context_that_a_gpu_refuses_leaves_room_for_a_smaller_one() {
             // On the same device.
             let mut engine = create(512).await.unwrap();
             engine.start(&SamplingParams::default(), &[]).unwrap();
-            engine.extend(&[1, 2, 3], 0).await.unwrap();
+            engine.extend(&[1, 2, 3], 0, Outputs::All).await.unwrap();
             let drawn = engine.decode(4).await.unwrap();
             assert_eq!(drawn.len(), 4);
             drop(engine);
