@@ -10,6 +10,7 @@
 #import "state.wgsl"
 #import "block.wgsl"
 #import "product.wgsl"
+#import "product_rows.wgsl"
 
 #ifdef HALF_TILE
 alias Weights = vec4<f16>;

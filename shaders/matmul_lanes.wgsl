@@ -11,6 +11,7 @@
 #import "lanes.wgsl"
 #import "input.wgsl"
 #import "product.wgsl"
+#import "product_rows.wgsl"
 #import "lane_tile.wgsl"
 
 // Where a token's input starts.

@@ -2,21 +2,12 @@
 //!
 //! Each size is tried with its neighbours in turn, by the time that whole tokens take; what is clearly faster stays.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Extent, GpuEngine, TokenRecordings, record::Pipelines, tuning::Tuning};
+use super::{
+    Extent, GpuEngine, TokenRecordings,
+    record::Pipelines,
+    tuning::{Sizes, Tuning},
+};
 use crate::error::{ErrorKind, Result};
-
-/// What is chosen by trial. Each member is what [`Tuning`] has under its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "named as in Tuning")]
-pub struct Sizes {
-    pub matvec_lanes: u32,
-    pub matvec_rows: u32,
-    pub busy_threads: u32,
-    pub expert_gates: u32,
-    pub split_keys: u32,
-}
 
 /// The values that a size may take, in order.
 type Values = &'static [u32];
@@ -46,17 +37,6 @@ const TRIAL_MS: f64 = 3000.0;
 const POSITION: usize = 1024;
 
 impl Sizes {
-    /// Those of a tuning.
-    pub fn of(tuning: &Tuning) -> Self {
-        Self {
-            matvec_lanes: tuning.matvec_lanes,
-            matvec_rows: tuning.matvec_rows,
-            expert_gates: tuning.expert_gates,
-            busy_threads: tuning.busy_threads,
-            split_keys: tuning.split_keys,
-        }
-    }
-
     /// Whether a trial could have chosen them: those that were stored may be anything.
     pub fn are_known(&self) -> bool {
         self.each().iter().all(|(value, values)| values.contains(value))
@@ -85,19 +65,6 @@ impl Sizes {
         *members.into_iter().nth(index).expect("there is such a size") = value;
         sizes
     }
-
-    /// `tuning` with these.
-    fn in_place_of(self, tuning: &Tuning) -> Tuning {
-        let Self { matvec_lanes, matvec_rows, expert_gates, busy_threads, split_keys } = self;
-        Tuning {
-            matvec_lanes,
-            matvec_rows,
-            expert_gates,
-            busy_threads,
-            split_keys,
-            ..tuning.clone()
-        }
-    }
 }
 
 /// A token with other sizes, and the pipelines for it, which go with it where it is not taken.
@@ -110,7 +77,7 @@ struct Tried {
 impl GpuEngine {
     /// Whether sizes are worth a trial: those for software adapters are of another kind, and known.
     pub fn is_tunable(&self) -> bool {
-        self.tuning.lane_tile.is_none() && Sizes::of(&self.tuning).are_known()
+        self.tuning.lane_tile.is_none() && self.tuning.sizes.are_known()
     }
 
     /// Tells apart what sizes depend on: the device, the kernels, and the shapes of the model.
@@ -128,7 +95,7 @@ impl GpuEngine {
 
     /// The sizes in use.
     pub fn sizes(&self) -> Sizes {
-        Sizes::of(&self.tuning)
+        self.tuning.sizes
     }
 
     /// Uses other sizes. What the caches hold stays.
@@ -190,7 +157,7 @@ impl GpuEngine {
 
     async fn tried(&self, sizes: Sizes) -> Result<Tried> {
         let Self { context, plan, buffers, .. } = self;
-        let tuning = sizes.in_place_of(&self.tuning);
+        let tuning = Tuning { sizes, ..self.tuning.clone() };
         let mut pipelines = self.pipelines.clone();
         let record = || Ok(TokenRecordings::new(context, plan, buffers, &tuning, &mut pipelines));
         let token = context.guarded(record).await?;

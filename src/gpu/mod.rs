@@ -20,11 +20,6 @@ pub mod weights;
 
 use std::ops::Range;
 
-pub use self::{
-    autotune::Sizes,
-    buffers::{Cache, CacheFormat},
-    park::ParkedCaches,
-};
 use self::{
     buffers::{Buffers, Rows},
     context::{Context, GpuBuffer, Guard},
@@ -32,6 +27,11 @@ use self::{
     record::{Extent, Pipelines, Recorder, Recording},
     token::{Layers, TokenRecordings},
     tuning::Tuning,
+};
+pub use self::{
+    buffers::{Cache, CacheFormat},
+    park::ParkedCaches,
+    tuning::Sizes,
 };
 use crate::{
     engine::{Engine, MemoryUse, Outputs, Parked},

@@ -221,6 +221,7 @@ files![
     "matmul_lanes",
     "matvec",
     "product",
+    "product_rows",
     "rms_norm",
     "rope",
     "rotation",

@@ -1,23 +1,34 @@
 //! Sizes of workgroups and tiles, chosen from what an adapter is.
 
+use serde::{Deserialize, Serialize};
+
 use super::context::Capabilities;
+
+/// Sizes of kernels for one token, which a trial may choose anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Threads that share rows of a matrix-vector workgroup, at least.
+    pub matvec_lanes: u32,
+    /// Rows that they share.
+    pub matvec_rows: u32,
+    /// Threads that keep the device busy: of a matrix with few rows, more threads share them.
+    pub busy_threads: u32,
+    /// Gates of an expert that threads share, each with its up, which counts where registers are few.
+    pub expert_gates: u32,
+    /// Keys for which one more workgroup a head is started.
+    pub split_keys: u32,
+}
 
 /// How kernels are laid out on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
+    /// What a trial may choose anew.
+    pub sizes: Sizes,
     /// Threads of a matrix-vector workgroup.
     pub matvec_workgroup: u32,
-    /// Threads that share rows, at least.
-    pub matvec_lanes: u32,
-    /// Rows that they share.
-    pub matvec_rows: u32,
-    /// Gates of an expert that they share, each with its up, which counts where registers are few.
-    pub expert_gates: u32,
     /// Whether workgroups that multiply one row with experts normalise the row and choose the experts themselves, which
     /// saves two dispatches and costs each workgroup what these would.
     pub fuses_into_experts: bool,
-    /// Threads that keep the device busy: of a matrix with few rows, more threads share them.
-    pub busy_threads: u32,
     /// Whether a matrix-vector workgroup reads its input once, into workgroup memory.
     pub staged: bool,
     /// What a thread computes in `matmul_lanes.wgsl` and `experts_lanes.wgsl`, which take the place of
@@ -36,8 +47,6 @@ pub struct Tuning {
     pub max_chunk: u32,
     /// Tokens drawn between readbacks, at most.
     pub max_batch: u32,
-    /// Keys for which one more workgroup a head is started in decoding.
-    pub split_keys: u32,
     /// Workgroups a head in decoding, at most; 1 never splits.
     pub max_splits: u32,
     /// Workgroups that scan logits.
@@ -61,13 +70,16 @@ impl Tuning {
             // cost, and memory has no coalescing.
             let width = capabilities.subgroup.unwrap_or(4);
             Self {
+                sizes: Sizes {
+                    matvec_lanes: 1,
+                    // Rows share what is loaded of inputs, for which narrow vectors take more instructions.
+                    matvec_rows: if width < 8 { 8 } else { 4 },
+                    busy_threads: 0,
+                    expert_gates: 8,
+                    split_keys: 512,
+                },
                 matvec_workgroup: width.clamp(4, 16),
-                matvec_lanes: 1,
-                // Rows share what is loaded of inputs, for which narrow vectors take more instructions.
-                matvec_rows: if width < 8 { 8 } else { 4 },
-                expert_gates: 8,
                 fuses_into_experts: false,
-                busy_threads: 0,
                 staged: false,
                 lane_tile: Some(LaneTile { rows: 24, quads: 2 }),
                 attention_workgroup: 32,
@@ -77,18 +89,20 @@ impl Tuning {
                 expert_tile: 4,
                 max_chunk: 32,
                 max_batch: 8,
-                split_keys: 512,
                 max_splits: 4,
                 scan_shares: 8,
             }
         } else {
             Self {
+                sizes: Sizes {
+                    matvec_lanes: 16,
+                    matvec_rows: 4,
+                    busy_threads: 65_536,
+                    expert_gates: 2,
+                    split_keys: 128,
+                },
                 matvec_workgroup: 256,
-                matvec_lanes: 16,
-                matvec_rows: 4,
-                expert_gates: 2,
                 fuses_into_experts: true,
-                busy_threads: 65_536,
                 staged: true,
                 lane_tile: None,
                 attention_workgroup: 256,
@@ -98,7 +112,6 @@ impl Tuning {
                 expert_tile: 32,
                 max_chunk: 512,
                 max_batch: 32,
-                split_keys: 128,
                 max_splits: 32,
                 scan_shares: 64,
             }
@@ -107,9 +120,9 @@ impl Tuning {
 
     /// Threads that share rows of a matrix with so many outputs.
     pub fn lanes(&self, n_outputs: usize) -> u32 {
-        let mut lanes = self.matvec_lanes;
+        let Sizes { matvec_lanes: mut lanes, matvec_rows, busy_threads, .. } = self.sizes;
         while lanes < self.matvec_workgroup
-            && n_outputs * (lanes as usize) < (self.busy_threads * self.matvec_rows) as usize
+            && n_outputs * (lanes as usize) < (busy_threads * matvec_rows) as usize
         {
             lanes *= 2;
         }
@@ -118,11 +131,11 @@ impl Tuning {
 
     /// Outputs that a matrix-vector workgroup computes, of so many.
     pub fn rows_of_workgroup(&self, n_outputs: usize) -> u32 {
-        self.matvec_workgroup / self.lanes(n_outputs) * self.matvec_rows
+        self.matvec_workgroup / self.lanes(n_outputs) * self.sizes.matvec_rows
     }
 
     /// Workgroups a head for one token that attends to `n_keys` positions.
     pub fn n_splits(&self, n_keys: u32) -> u32 {
-        n_keys.div_ceil(self.split_keys).clamp(1, self.max_splits)
+        n_keys.div_ceil(self.sizes.split_keys).clamp(1, self.max_splits)
     }
 }

@@ -88,7 +88,7 @@ fn gpu_attention_within_a_window_matches_double_precision() {
 fn check(window: Option<usize>, context_length: usize, cases: &[(usize, usize)]) {
     for mut device in some_devices() {
         // Small splits, so that a test reaches many, and rows as where subgroups are wide.
-        device.tuning.split_keys = 64;
+        device.tuning.sizes.split_keys = 64;
         device.tuning.attention_chunk_rows = 8;
         let mut random = Random::new(7);
         let usual = [
@@ -192,7 +192,7 @@ fn check_case(
 #[test]
 fn attention_that_rotates_is_rotation_then_attention() {
     for mut device in some_devices() {
-        device.tuning.split_keys = 64;
+        device.tuning.sizes.split_keys = 64;
         let mut random = Random::new(8);
         for (heads, n_rot, pairing) in [
             (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 }, 64, RopePairing::Halves),

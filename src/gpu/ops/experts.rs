@@ -75,9 +75,9 @@ impl ExpertsShape {
     fn rows(self, target: &Target<'_>) -> u32 {
         match (self.then, target.takes_quads(self.layout)) {
             (ThenExperts::SwiGlu { .. }, true) => QUAD_ROWS / 2,
-            (ThenExperts::SwiGlu { .. }, false) => target.tuning.expert_gates,
+            (ThenExperts::SwiGlu { .. }, false) => target.tuning.sizes.expert_gates,
             (ThenExperts::Add, true) => QUAD_ROWS,
-            (ThenExperts::Add, false) => target.tuning.matvec_rows,
+            (ThenExperts::Add, false) => target.tuning.sizes.matvec_rows,
         }
     }
 

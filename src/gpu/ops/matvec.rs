@@ -12,8 +12,10 @@ pub fn variant(
     norm: bool,
 ) -> Variant {
     let tuning = target.tuning;
-    let mut variant =
-        shape.variant(target, "matvec").define_if(norm, "NORM").number("ROWS", tuning.matvec_rows);
+    let mut variant = shape
+        .variant(target, "matvec")
+        .define_if(norm, "NORM")
+        .number("ROWS", tuning.sizes.matvec_rows);
     if let Some(n_cols) = target.staged(n_cols, 0) {
         variant = variant.define("STAGED").number("STAGED_WORDS", n_cols / 4);
     }
