@@ -72,6 +72,9 @@ async function buildWasm() {
   const { target_directory: target, packages } = JSON.parse(query("cargo", ["metadata", "--format-version", "1"]));
   // Flags for the native machine, which replace those of .cargo/config.toml, mean nothing to wasm.
   const { RUSTFLAGS, CARGO_ENCODED_RUSTFLAGS, ...env } = process.env;
+  // Built once and run by itself: cargo, which may be at work for others beside this, would have it wait for them.
+  await run("cargo", ["build", "--quiet", "-p", "wasm-build"]);
+  const bind = path.join(target, "debug", "wasm-build");
   // What the root crate is made into is said here alone: as a part of the others it would be made into a module, too. (As
   // an rlib beside that, for no other reason, the modules come out a little smaller.)
   const options = ["--lib", "--crate-type", "cdylib,rlib", "--profile", "wasm", "--target", WASM_TARGET];
@@ -83,7 +86,7 @@ async function buildWasm() {
   for (const [name, crate] of Object.entries(MODULES)) {
     await Promise.all([run("cargo", ["rustc", "-p", crate, ...options, ...remaps], { env }), optimised]);
     const input = path.join(target, WASM_TARGET, "wasm", `${crate.replace("-", "_")}.wasm`);
-    await run("cargo", ["run", "--quiet", "-p", "wasm-build", "--", input, bindings, name]);
+    await run(bind, [input, bindings, name]);
     for (const file of [`${name}.js`, `${name}.d.ts`]) fs.copyFileSync(path.join(bindings, file), path.join(dist, file));
     const module = `${name}_bg.wasm`;
     optimised = optimise(path.join(bindings, module), path.join(dist, module));

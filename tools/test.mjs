@@ -15,12 +15,15 @@ import { checkSizes } from "./sizes.mjs";
 
 const WASM = ["--target", "wasm32-unknown-unknown"];
 const DENY_WARNINGS = ["--", "-D", "warnings"];
+const CARGO_TEST = ["test", "--workspace", "--no-fail-fast"];
 
 /**
  * The parts, in order. `run` gives how many checks passed and failed; a part that throws counts as
- * one that failed. A part that needs the build is not run after a failed one.
+ * one that failed. The build, which takes one core most of the time, goes on beside the parts after it, up to one that
+ * runs alone or needs the build. The latter is not run after a failed one.
  */
 const PARTS = [
+  { group: "build", name: "build", isBeside: true, run: () => step(build) },
   { group: "lint", name: "rustfmt", run: () => check("cargo", ["fmt", "--all", "--check"]) },
   {
     group: "lint",
@@ -37,8 +40,8 @@ const PARTS = [
     name: `clippy, ${module}`,
     run: () => check("cargo", ["clippy", "-p", `pesi-${module}`, ...WASM, ...DENY_WARNINGS]),
   })),
-  { group: "native", name: "Rust tests", run: runCargoTests },
-  { group: "build", name: "build", run: () => step(build) },
+  { group: "native", name: "build of tests", run: () => check("cargo", [...CARGO_TEST, "--no-run"]) },
+  { group: "native", name: "Rust tests", isAlone: true, run: runCargoTests },
   { group: "size", name: "size budget", needsBuild: true, run: () => step(checkSizes) },
   { group: "js", name: "JavaScript tests", needsBuild: true, run: () => runNodeTests("js") },
   {
@@ -67,14 +70,18 @@ async function runTests() {
 }
 
 async function runParts(wanted, rows) {
-  let isBuilt = true;
-  for (const { group, name, needsBuild, run } of PARTS) {
+  let building;
+  for (const { group, name, isBeside, isAlone, needsBuild, run } of PARTS) {
     if (!wanted.has(group)) continue;
     console.log(`\n== ${name}`);
-    const row = await timed(name, needsBuild && !isBuilt ? notBuilt : run);
-    if (group === "build") isBuilt = row.failed === 0;
-    rows.push(row);
+    if (isBeside) {
+      building = timed(name, run);
+      continue;
+    }
+    const built = isAlone || needsBuild ? await building : undefined;
+    rows.push(await timed(name, needsBuild && built.failed > 0 ? notBuilt : run));
   }
+  if (building) rows.unshift(await building);
 }
 
 function report(rows) {
@@ -116,7 +123,7 @@ async function check(command, args) {
 async function runCargoTests() {
   // Without one, Mesa's driver complains for every device.
   process.env.XDG_RUNTIME_DIR ??= os.tmpdir();
-  const { code, output } = await runShown("cargo", ["test", "--workspace", "--no-fail-fast"]);
+  const { code, output } = await runShown("cargo", CARGO_TEST);
   const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
   return judged(code, sumOf(results, 1), sumOf(results, 2));
 }
