@@ -156,7 +156,7 @@ impl CpuDevice {
     /// # Panics
     /// When `tokens` is empty or a token is not below `n_vocab`: callers have checked.
     pub fn extend(&mut self, tokens: &[u32], position: usize, outputs: Outputs) -> Result<()> {
-        let n_to_caches = self.program.n_to_caches;
+        let n_to_caches = self.program.n_to_caches();
         self.run(0..n_to_caches, tokens, position)?;
         let rest = n_to_caches..self.program.steps.len();
         match outputs {

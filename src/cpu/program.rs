@@ -28,8 +28,6 @@ pub struct Program {
     pub(super) rope: RopeTable,
     /// From tokens to the residual stream after the last layer.
     pub(super) steps: Vec<Step>,
-    /// Steps that lead to keys and values, see [`Plan::n_to_caches`].
-    pub(super) n_to_caches: usize,
     /// Counts of steps after which `hidden` is the embedding, and the output of each layer.
     pub(super) step_ends: Vec<usize>,
     /// From a row of `hidden` to this thread's logits.
@@ -145,7 +143,6 @@ impl Program {
             caches: plan.caches.clone(),
             rope: plan.rope.clone(),
             steps: plan.layers.iter().copied().map(Step::Op).collect(),
-            n_to_caches: plan.n_to_caches(),
             step_ends: plan.layer_ends.clone(),
             head: plan.head,
             logits: None,
@@ -176,12 +173,15 @@ impl Program {
                 cutter.program.step_ends.push(cutter.program.steps.len());
             }
             cutter.op(*op);
-            if index + 1 == plan.n_to_caches() {
-                cutter.program.n_to_caches = cutter.program.steps.len();
-            }
         }
         cutter.program.step_ends.push(cutter.program.steps.len());
         cutter.finish()
+    }
+
+    /// How many of the steps lead to keys and values.
+    pub(super) fn n_to_caches(&self) -> usize {
+        let writes = |step: &Step| matches!(step, Step::Op(op) if op.writes_cache());
+        self.steps.iter().rposition(writes).map_or(0, |last| last + 1)
     }
 
     /// Most numbers that a thread shows to the others at once.

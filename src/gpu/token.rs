@@ -15,7 +15,7 @@ use crate::ops::{Op, Plan};
 /// The layers of a plan.
 pub struct Layers {
     pub recording: Recording,
-    /// Dispatches that lead to keys and values, see [`Plan::n_to_caches`].
+    /// Dispatches that lead to keys and values.
     pub n_to_caches: usize,
     /// Dispatches after which `hidden` is the embedding, and the output of each layer.
     pub ends: Vec<usize>,
@@ -36,7 +36,7 @@ impl Layers {
         let mut n_to_caches = 0;
         for index in 0..plan.layers.len() {
             buffers.record(&mut recorder, &target, &plan.layers, index, rows);
-            if index < plan.n_to_caches() {
+            if plan.layers[index].writes_cache() {
                 n_to_caches = recorder.len();
             }
             if plan.layer_ends.contains(&(index + 1)) {

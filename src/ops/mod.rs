@@ -244,6 +244,13 @@ pub enum Op {
     Experts(Experts),
 }
 
+impl Op {
+    /// Whether it writes keys and values. What follows the last that does makes outputs, which no later position needs.
+    pub const fn writes_cache(&self) -> bool {
+        matches!(self, Self::Rope { .. })
+    }
+}
+
 /// A model's computation.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -268,12 +275,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How many of the operations lead to keys and values. What follows them makes outputs, which no later position needs.
-    pub fn n_to_caches(&self) -> usize {
-        let last = self.layers.iter().rposition(|op| matches!(op, Op::Rope { .. }));
-        last.map_or(self.layers.len(), |last| last + 1)
-    }
-
     /// The same with caches that hold `numbers`.
     #[must_use]
     pub fn with_cache_numbers(mut self, numbers: CacheNumbers) -> Self {
